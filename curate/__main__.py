@@ -1,0 +1,108 @@
+"""The command line: ``curate run | explain | clean``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from filters.errors import ConfigError, CurationError
+
+
+def add_where_and_how(parser: argparse.ArgumentParser) -> None:
+    """Flags that say where and how a run happens, never what it makes."""
+    parser.add_argument("--engine", choices=("auto", "inline", "ray"), default="auto", help="what schedules the work (default: auto)")
+    parser.add_argument("--workers", type=int, help="parts at a time on Ray (default: all CPUs)")
+    parser.add_argument("--ray-address", help="join this Ray cluster; it is never shut down")
+
+
+def start_logging() -> None:
+    """Log lines on stderr, results on stdout."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="curate", description="Raw files into curated shards, with a reason for every drop.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="curate the sources of a config into a run directory")
+    run.add_argument("config", type=Path)
+    run.add_argument("--out", type=Path, required=False, help="the run directory")
+    run.add_argument("--show-config", action="store_true", help="print the config with every default, and stop")
+    add_where_and_how(run)
+
+    explain = commands.add_parser("explain", help="say what became of a document, and why")
+    explain.add_argument("run", type=Path)
+    explain.add_argument("id")
+    explain.add_argument("--source", help="only the document of this source")
+
+    clean = commands.add_parser("clean", help="delete private steps that the last run did not use")
+    clean.add_argument("run", type=Path)
+    clean.add_argument("--all", action="store_true", help="delete all private steps; public files stay, a rerun starts anew")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, 2 bad config, 3 bad data, 4 failed run)."""
+    options = build_parser().parse_args(arguments)
+    start_logging()
+    try:
+        return {"run": _run, "explain": _explain, "clean": _clean}[options.command](options)
+    except CurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; finished parts are kept: run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    from curate.config import load_config, show_config
+    from curate.pipeline import run_curation
+    from curate.settings import CurateConfig
+
+    config = load_config(options.config, CurateConfig)
+    if options.show_config:
+        print(show_config(config), end="")
+        return 0
+    if options.out is None:
+        raise ConfigError("--out: missing; give the run directory, for instance --out runs/demo/curated.")
+    curated = run_curation(
+        config,
+        options.out,
+        engine=options.engine,
+        workers=options.workers,
+        ray_address=options.ray_address,
+        name=options.config.name,
+    )
+    columns = ("read", "quarantined", "documents", "dropped", "kept")
+    width = max(len(name) for name in [*curated.counts, "source", "all"])
+    print(f"{'source':<{width}}" + "".join(f"{c:>13}" for c in columns))
+    for name, counts in curated.counts.items():
+        print(f"{name:<{width}}" + "".join(f"{counts[c]:>13,}" for c in columns))
+    print(f"{'all':<{width}}" + "".join(f"{sum(c[k] for c in curated.counts.values()):>13,}" for k in columns))
+    print(f"report: {options.out / 'report.html'}")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from curate.explain import explain
+
+    for explanation in explain(options.run, options.id, source=options.source):
+        print(explanation)
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from curate.engine import clean
+
+    removed = clean(options.run, everything=options.all)
+    print(f"{len(removed)} step(s) deleted from {options.run}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""``curate explain RUN ID``: where a document came from, what was measured, and every reason for what became of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from curate.config import nearest
+from curate.manifest import read_manifest
+from filters.errors import ConfigError
+
+EXCERPT_CHARACTERS = 400
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is known of one document.
+
+    Attributes:
+        outcome: ``kept``, ``dropped`` or ``quarantined``.
+        origin: file, record number and line it was read from.
+        decisions: its decision rows, every reason and not the first.
+        signals: what was measured; empty for a quarantined record.
+        text: the document as it stands in documents/.
+        partners: excerpts of the documents or evaluation items that decisions name, by (source, id).
+    """
+
+    id: str
+    source: str
+    outcome: str
+    origin: dict[str, Any]
+    decisions: list[dict[str, Any]]
+    signals: dict[str, Any]
+    text: str
+    partners: dict[tuple[str, str], str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.source} / {self.id}: {self.outcome}"]
+        place = f"record {self.origin['row']}" + (f", line {self.origin['line']}" if self.origin.get("line") is not None else "")
+        lines.append(f"  read from {self.origin['path']}, {place}")
+        for d in self.decisions:
+            reason = f"  {d['action']:<9} {d['rule']}"
+            if d["value"] is not None:
+                reason += f": {d['value']:.6g}" + (f" (bound {d['bound']:.6g})" if d["bound"] is not None else "")
+            if d["partner_id"] is not None:
+                reason += f", partner {d['partner_source']} / {d['partner_id']}"
+            if d["span_start"] is not None:
+                reason += f", characters {d['span_start']}-{d['span_end']}"
+            lines.append(reason + (f"  [{d['detail']}]" if d["detail"] else ""))
+            excerpt = self.partners.get((d["partner_source"], d["partner_id"]))
+            if excerpt:
+                lines.append(f"            partner: {_one_line(excerpt, 160)}")
+        if not self.decisions:
+            lines.append("  no rule fails, no duplicate, nothing edited")
+        measured = {k: v for k, v in self.signals.items() if v is not None}
+        for start in range(0, len(measured), 3):
+            group = list(measured.items())[start : start + 3]
+            lines.append("  " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in group))
+        if self.text:
+            lines.append(f"  text: {_one_line(self.text, EXCERPT_CHARACTERS)}")
+        return "\n".join(lines)
+
+
+def explain(run: str | Path, id: str, *, source: str | None = None) -> list[Explanation]:
+    """Everything that the run directory records about the documents called ``id`` (one for each source that has it).
+
+    Raises:
+        ConfigError: no such run, or no document and no quarantined record of that id.
+    """
+    import polars as pl
+
+    directory = Path(run)
+    manifest = read_manifest(directory, kind="curated")
+    if source is not None and source not in manifest["counts"]:
+        raise ConfigError(f"--source: no source is called '{source}'{nearest(source, list(manifest['counts'])) or '.'}")
+
+    def rows(folder: str, *conditions: Any) -> list[dict[str, Any]]:
+        return pl.scan_parquet(directory / folder / "*.parquet").filter(*conditions).collect().to_dicts()
+
+    wanted = [pl.col("id") == id] + ([pl.col("source") == source] if source else [])
+    found = []
+    for document in rows("documents", *wanted):
+        key = [pl.col("id") == id, pl.col("source") == document["source"]]
+        decisions = rows("decisions", *key)
+        signals = rows("signals", *key)[0]
+        partners = {}
+        for d in decisions:
+            if d["stage"] in ("exact", "minhash"):
+                partner = rows("documents", pl.col("id") == d["partner_id"], pl.col("source") == d["partner_source"])
+                partners[(d["partner_source"], d["partner_id"])] = partner[0]["text"][:EXCERPT_CHARACTERS]
+            elif d["stage"] == "decontaminate":
+                partners[(d["partner_source"], d["partner_id"])] = document["text"][d["span_start"] : d["span_end"]]
+        dropped = any(d["action"] == "drop" for d in decisions)
+        found.append(
+            Explanation(
+                id=id,
+                source=document["source"],
+                outcome="dropped" if dropped else "kept",
+                origin=rows("origins", *key)[0],
+                decisions=decisions,
+                signals={k: v for k, v in signals.items() if k not in ("id", "source", "content_hash")},
+                text=document["text"],
+                partners=partners,
+            )
+        )
+    if found:
+        return found
+    refused = rows("quarantine", pl.col("excerpt") == id, pl.col("reason") == "repeated_id")
+    if refused:
+        raise ConfigError(f"'{id}' is in quarantine only: " + "; ".join(r["detail"] for r in refused))
+    known = pl.scan_parquet(directory / "documents" / "*.parquet").select("id").head(100_000).collect()["id"].to_list()
+    raise ConfigError(f"{directory}: no document is called '{id}'{nearest(id, known) or '.'} Ids stand in documents/*.parquet.")
+
+
+def _one_line(text: str, limit: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

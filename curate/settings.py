@@ -1,0 +1,231 @@
+"""The configuration of ``curate run``: one run, one file, every default visible with ``--show-config``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from curate.sources import Source
+from filters.normalize import Normalize
+
+Preset = Literal["gopher", "gopher_repetition"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ingest:
+    """What to do about records that cannot be read.
+
+    Attributes:
+        max_quarantine_share: the run fails when a larger share of any source's records is quarantined.
+        on_duplicate_id: quarantine the later copies of a native id, or fail.
+    """
+
+    max_quarantine_share: float = 0.05
+    on_duplicate_id: Literal["quarantine", "fail"] = "quarantine"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_quarantine_share <= 1:
+            raise ValueError(f"max_quarantine_share: found {self.max_quarantine_share}; allowed: 0 to 1.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examples:
+    """Documents of the run that a classifier learns from.
+
+    Attributes:
+        sources: which sources they come from.
+        sample: at most this many, drawn by a hash of (seed, source, id).
+    """
+
+    sources: tuple[str, ...]
+    sample: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("sources: found an empty list; allowed: at least one source.")
+        if self.sample is not None and self.sample < 1:
+            raise ValueError(f"sample: found {self.sample}; allowed: 1 or more.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quality:
+    """A fastText classifier that is trained in the run, after DCLM's recipe (Li et al. 2024, arXiv:2406.11794).
+
+    Attributes:
+        positives: documents to learn "good" from, for instance edited prose.
+        negatives: documents to learn "not good" from.
+        dim, word_ngrams, bucket, epochs, learning_rate: of fastText.
+    """
+
+    positives: Examples
+    negatives: Examples
+    recipe: Literal["dclm"] = "dclm"
+    dim: int = 16
+    word_ngrams: int = 2
+    bucket: int = 200_000
+    epochs: int = 5
+    learning_rate: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measure:
+    """What is measured of each document. Measuring deletes nothing."""
+
+    signals: tuple[Preset, ...] = ("gopher", "gopher_repetition")
+    language: bool = True
+    quality: Quality | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MinHash:
+    """Near duplicates: word n-gram MinHash proposes pairs, exact shingle Jaccard decides.
+
+    Attributes:
+        threshold: a document goes when its Jaccard similarity with a kept document reaches this.
+        ngram: words in a shingle.
+        recall: the bands are chosen so that a pair at the threshold is proposed with this probability.
+        permutations: at most this many hash functions; ``null`` for 128, and more where the threshold needs them.
+    """
+
+    threshold: float = 0.8
+    ngram: int = 5
+    recall: float = 0.95
+    permutations: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold: found {self.threshold}; allowed: above 0, at most 1.")
+        if not 1 <= self.ngram <= 32:
+            raise ValueError(f"ngram: found {self.ngram}; allowed: 1 to 32.")
+        if not 0 < self.recall < 1:
+            raise ValueError(f"recall: found {self.recall}; allowed: between 0 and 1.")
+        if self.permutations is not None and not 1 <= self.permutations <= 4096:
+            raise ValueError(f"permutations: found {self.permutations}; allowed: 1 to 4096.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dedup:
+    """Duplicates across all sources.
+
+    Attributes:
+        exact: drop copies of a text (128-bit hash of the normalised text).
+        minhash: drop near duplicates; ``null`` to keep them.
+        prefer: which copy stays, after those that pass the policy; ties go to the smaller (source, id).
+    """
+
+    exact: bool = True
+    minhash: MinHash | None = dataclasses.field(default_factory=MinHash)
+    prefer: tuple[Literal["priority", "quality", "length"], ...] = ("priority", "quality", "length")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decontaminate:
+    """Documents that share an n-gram of words with an evaluation item are dropped.
+
+    Attributes:
+        against: evaluation sets by name; ``text`` is the field to protect.
+        ngram: words in a row that must agree (13 after Brown et al. 2020, appendix C). An item of fewer words, but
+            at least 8, is matched as a whole; shorter ones cannot be searched and are counted.
+    """
+
+    against: dict[str, Source]
+    method: Literal["any_hit"] = "any_hit"
+    ngram: int = 13
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.ngram <= 64:
+            raise ValueError(f"ngram: found {self.ngram}; allowed: 8 to 64.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LanguagePolicy:
+    """Which languages stay (ISO 639-1 codes), and how sure the model must be."""
+
+    keep: tuple[str, ...] = ()
+    min_score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QualityPolicy:
+    """The lowest quality score that stays."""
+
+    min_score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SourcePolicy:
+    """What applies to one source instead of the general policy.
+
+    Attributes:
+        use: presets for this source; ``null`` for the general ones.
+        language, quality: whether these rules apply to it.
+    """
+
+    use: tuple[Preset, ...] | None = None
+    language: bool = True
+    quality: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """Rules on signals. A pure function of what was measured.
+
+    Attributes:
+        use: presets of rules.
+        set: other bounds for single rules, by the rule's name.
+        sources: exceptions by source.
+    """
+
+    use: tuple[Preset, ...] = ("gopher", "gopher_repetition")
+    set: dict[str, float] = dataclasses.field(default_factory=dict)
+    language: LanguagePolicy = dataclasses.field(default_factory=LanguagePolicy)
+    quality: QualityPolicy = dataclasses.field(default_factory=QualityPolicy)
+    sources: dict[str, SourcePolicy] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CurateConfig:
+    """Everything that decides what a curation run makes."""
+
+    sources: dict[str, Source]
+    seed: int = 0
+    ingest: Ingest = dataclasses.field(default_factory=Ingest)
+    normalize: Normalize = dataclasses.field(default_factory=Normalize)
+    measure: Measure = dataclasses.field(default_factory=Measure)
+    dedup: Dedup = dataclasses.field(default_factory=Dedup)
+    decontaminate: Decontaminate | None = None
+    policy: PolicySettings = dataclasses.field(default_factory=PolicySettings)
+
+    @property
+    def meta(self) -> tuple[str, ...]:
+        """The meta fields that any source declares, sorted."""
+        return tuple(sorted({field for source in self.sources.values() for field in source.meta}))
+
+
+def faults_across(config: CurateConfig) -> list[str]:
+    """Mistakes that no single section can see: names that must agree with each other."""
+    from curate.config import nearest
+    from filters.gopher import RULES
+
+    faults = []
+    if not config.sources:
+        faults.append("$.sources: found an empty mapping; allowed: at least one source.")
+    named = [(f"$.policy.sources.{name}", name) for name in config.policy.sources]
+    quality = config.measure.quality
+    for side in ("positives", "negatives") if quality else ():
+        named += [(f"$.measure.quality.{side}.sources", name) for name in getattr(quality, side).sources]
+    for where, name in named:
+        if name not in config.sources:
+            faults.append(f"{where}: no source is called '{name}'{nearest(name, list(config.sources)) or '.'} Allowed: {', '.join(config.sources)}.")  # fmt: skip
+    known = {rule.name: rule for rules in RULES.values() for rule in rules}
+    for name in config.policy.set:
+        if name not in known:
+            faults.append(f"$.policy.set.{name}: no such rule{nearest(name, list(known)) or '.'} Allowed: {', '.join(known)}.")
+    for preset in config.policy.use:
+        if preset not in config.measure.signals:
+            faults.append(f"$.policy.use: '{preset}' needs its signals; add it to measure.signals.")
+    if config.policy.quality.min_score is not None and quality is None:
+        faults.append("$.policy.quality.min_score: nothing measures quality; add measure.quality.")
+    if (config.policy.language.keep or config.policy.language.min_score is not None) and not config.measure.language:
+        faults.append("$.policy.language: nothing measures the language; set measure.language: true.")
+    return faults

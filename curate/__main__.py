@@ -1,4 +1,4 @@
-"""The command line: ``curate run | explain | clean``."""
+"""The command line: ``curate run | explain | compare | clean``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from filters.errors import ConfigError, CurationError
 
 def add_where_and_how(parser: argparse.ArgumentParser) -> None:
     """Flags that say where and how a run happens, never what it makes."""
-    parser.add_argument("--engine", choices=("auto", "inline", "ray"), default="auto", help="what schedules the work (default: auto)")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "inline", "ray"),
+        default="auto",
+        help="what schedules the work (default: auto)",
+    )
     parser.add_argument("--workers", type=int, help="parts at a time on Ray (default: all CPUs)")
     parser.add_argument("--ray-address", help="join this Ray cluster; it is never shut down")
 
@@ -25,13 +30,17 @@ def start_logging() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="curate", description="Raw files into curated shards, with a reason for every drop.")
+    parser = argparse.ArgumentParser(
+        prog="curate", description="Raw files into curated shards, with a reason for every drop."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="curate the sources of a config into a run directory")
     run.add_argument("config", type=Path)
     run.add_argument("--out", type=Path, required=False, help="the run directory")
-    run.add_argument("--show-config", action="store_true", help="print the config with every default, and stop")
+    run.add_argument(
+        "--show-config", action="store_true", help="print the config with every default, and stop"
+    )
     add_where_and_how(run)
 
     explain = commands.add_parser("explain", help="say what became of a document, and why")
@@ -39,9 +48,15 @@ def build_parser() -> argparse.ArgumentParser:
     explain.add_argument("id")
     explain.add_argument("--source", help="only the document of this source")
 
+    compare = commands.add_parser("compare", help="check that two run directories hold the same bytes")
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+
     clean = commands.add_parser("clean", help="delete private steps that the last run did not use")
     clean.add_argument("run", type=Path)
-    clean.add_argument("--all", action="store_true", help="delete all private steps; public files stay, a rerun starts anew")
+    clean.add_argument(
+        "--all", action="store_true", help="delete all private steps; public files stay, a rerun starts anew"
+    )
     return parser
 
 
@@ -50,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     start_logging()
     try:
-        return {"run": _run, "explain": _explain, "clean": _clean}[options.command](options)
+        return {"run": _run, "explain": _explain, "compare": _compare, "clean": _clean}[options.command](
+            options
+        )
     except CurationError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -83,7 +100,9 @@ def _run(options: argparse.Namespace) -> int:
     print(f"{'source':<{width}}" + "".join(f"{c:>13}" for c in columns))
     for name, counts in curated.counts.items():
         print(f"{name:<{width}}" + "".join(f"{counts[c]:>13,}" for c in columns))
-    print(f"{'all':<{width}}" + "".join(f"{sum(c[k] for c in curated.counts.values()):>13,}" for k in columns))
+    print(
+        f"{'all':<{width}}" + "".join(f"{sum(c[k] for c in curated.counts.values()):>13,}" for k in columns)
+    )
     print(f"report: {options.out / 'report.html'}")
     return 0
 
@@ -93,6 +112,14 @@ def _explain(options: argparse.Namespace) -> int:
 
     for explanation in explain(options.run, options.id, source=options.source):
         print(explanation)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from curate.manifest import compare, verify_shards
+
+    digest = compare(options.first, options.second)
+    print(f"equal: {verify_shards(options.first)} shards, manifest sha256 {digest}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def train_part(
 ) -> dict[str, Any]:
     """Train on examples of the documents shards (``path`` and ``source`` each); the model is ``model.bin``."""
     settings = from_mapping(Quality, quality)
-    return dict(
+    return dataclasses.asdict(
         train_quality(
             _examples(settings.positives, shards, seed),
             _examples(settings.negatives, shards, seed),
@@ -30,7 +31,7 @@ def train_part(
             word_ngrams=settings.word_ngrams,
             bucket=settings.bucket,
             epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
+            lr=settings.learning_rate,
         )
     )
 
@@ -46,7 +47,7 @@ def _examples(examples: Examples, shards: Sequence[Mapping[str, Any]], seed: int
         row = 0
         for group in read_groups(shard["path"], ["id"]):
             for key in group["id"].to_pylist():
-                hashes.append(xxhash.xxh3_64_intdigest(f"{shard['source']}\0{key}", seed=seed & 0xFFFFFFFF))
+                hashes.append(xxhash.xxh3_64_intdigest(f"{shard['source']}\0{key}".encode(), seed=seed & 0xFFFFFFFF))
                 places.append((number, row))
                 row += 1
     order = np.argsort(np.array(hashes, np.uint64), kind="stable")[: examples.sample]

@@ -213,10 +213,14 @@ def _convert(value: Any, hint: Any, where: str, faults: list[str], depth: int) -
             return tuple(_convert(v, arguments[0], f"{where}[{i}]", faults, depth + 1) for i, v in enumerate(value))
     elif origin is dict:
         if isinstance(value, Mapping):
-            for key in value:
-                if arguments[0] is str and not isinstance(key, str):
-                    faults.append(f"{where}: the name {_found(key)[6:]} must be text; put it in quotes.")
-            return {k: _convert(v, arguments[1], f"{where}.{k}", faults, depth + 1) for k, v in value.items()}
+            converted = {}
+            for key, entry in value.items():
+                name = int(key) if arguments[0] is int and isinstance(key, str) and key.isdecimal() else key
+                if type(name) is not arguments[0]:
+                    remedy = "put it in quotes" if arguments[0] is str else "write a whole number"
+                    faults.append(f"{where}: the name {_found(key)[6:]} is not allowed here; {remedy}.")
+                converted[name] = _convert(entry, arguments[1], f"{where}.{key}", faults, depth + 1)
+            return converted
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from curate.config import from_mapping
 from curate.overlap import Index, overlaps
@@ -36,7 +36,7 @@ def read_items(name: str, source: Source, files: Sequence[SourceFile]) -> tuple[
 
 
 def index_part(out: Path, *, against: Mapping[str, Any], files: Mapping[str, Any], ngram: int) -> dict[str, Any]:
-    """Index the n-grams of all evaluation sets: index.arrow."""
+    """All evaluation items in one file that workers index: index.arrow."""
     tables = []
     unreadable = 0
     for name, entries in files.items():
@@ -47,7 +47,7 @@ def index_part(out: Path, *, against: Mapping[str, Any], files: Mapping[str, Any
     items = pa.concat_tables(tables)
     index = Index.build(items, ngram=ngram)
     index.save(out / "index.arrow")
-    return {"rows": items.num_rows, "unreadable": unreadable, "not_searchable": index.not_searchable}
+    return {"rows": items.num_rows, "unreadable": unreadable, "not_searchable": sum(index.unsearchable.values())}
 
 
 def overlaps_part(out: Path, *, documents: str, index: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def overlaps_part(out: Path, *, documents: str, index: str) -> dict[str, Any]:
     rows, tables = 0, []
     for group in read_groups(documents, ["text"]):
         found = overlaps(group["text"], loaded)
-        shifted = pa.compute.add(found["row"], rows)
+        shifted = pc.add(found["row"], rows)
         tables.append(found.set_column(found.schema.get_field_index("row"), "row", shifted))
         rows += group.num_rows
     found = pa.concat_tables(tables) if tables else overlaps(pa.array([], pa.large_string()), loaded)
@@ -64,7 +64,3 @@ def overlaps_part(out: Path, *, documents: str, index: str) -> dict[str, Any]:
         writer.write(found)
     return {"rows": rows, "overlaps": found.num_rows}
 
-
-def items_of(path: Path) -> int:
-    """Rows of an overlaps file."""
-    return int(pq.read_metadata(path).num_rows)

@@ -56,7 +56,7 @@ AUTO_RAY_BYTES = 256 << 20
 
 _CODE_PACKAGES = ("filters", "curate", "mixtures")
 _LIBRARIES = ("numpy", "pyarrow", "polars", "numba", "xxhash", "py3langid", "ftfy", "fasttext-numpy2-wheel", "jinja2", "tokenizers")  # fmt: skip
-_THREADS = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS", "RAYON_NUM_THREADS")}  # fmt: skip
+_THREADS = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS", "RAYON_NUM_THREADS"), "1")  # fmt: skip
 _PART_RETRIES = 3
 _STEP_HASH = re.compile(r"(\$RUN/\.steps/\d\d-\w+)-[0-9a-f]{12}")
 
@@ -101,7 +101,9 @@ class Finished:
         """The file ``name`` of each part, in part order."""
         missing = [i for i, files in enumerate(self.files) if name not in files]
         if missing:
-            raise RunError(f"{self.directory.name}: parts {missing[:5]} wrote no '{name}'; run the command again.")
+            raise RunError(
+                f"{self.directory.name}: parts {missing[:5]} wrote no '{name}'; run the command again."
+            )
         return [self.directory / f"{i:06d}" / name for i in range(len(self.files))]
 
     def hashes(self, name: str) -> list[str]:
@@ -229,7 +231,9 @@ class Run:
                 shutil.rmtree(stale, ignore_errors=True)
             engine = self._choose(step, len(todo))
             started = time.perf_counter()
-            with Progress(step.name, total=len(step.parts), done=len(step.parts) - len(todo), show=self._show_progress) as bar:
+            with Progress(
+                step.name, total=len(step.parts), done=len(step.parts) - len(todo), show=self._show_progress
+            ) as bar:
                 schedule = self._run_ray if engine == "ray" else self._run_inline
                 for index, part in schedule(step, directory, todo):
                     done[index] = part
@@ -264,7 +268,11 @@ class Run:
 
     def _step_directory(self, step: Step) -> Path:
         package = step.function.split(".")[0]
-        packages = _CODE_PACKAGES[: _CODE_PACKAGES.index(package) + 1] if package in _CODE_PACKAGES else _CODE_PACKAGES
+        packages = (
+            _CODE_PACKAGES[: _CODE_PACKAGES.index(package) + 1]
+            if package in _CODE_PACKAGES
+            else _CODE_PACKAGES
+        )
         key = {
             "function": step.function,
             "configuration": self._placeless(dict(step.params)),
@@ -277,13 +285,19 @@ class Run:
         directory = self.steps_directory / f"{name}-{digest_of(key)[:12]}"
         self._used.append(directory.name)
         if not directory.exists():
-            for earlier in sorted(self.steps_directory.glob(f"{name}-*/step.json"), key=lambda p: p.stat().st_mtime)[-1:]:
+            for earlier in sorted(
+                self.steps_directory.glob(f"{name}-*/step.json"), key=lambda p: p.stat().st_mtime
+            )[-1:]:
                 try:
                     before = json.loads(earlier.read_text())
                 except ValueError:
                     continue
                 changed = [part for part in key if before.get(part) != key[part]]
-                log.warning("%s: changed since the last run: %s; this step is redone.", step.name, ", ".join(changed) or "nothing")
+                log.warning(
+                    "%s: changed since the last run: %s; this step is redone.",
+                    step.name,
+                    ", ".join(changed) or "nothing",
+                )
             directory.mkdir(parents=True)
             write_atomic(directory / "step.json", json.dumps(key, indent=1, ensure_ascii=False) + "\n")
         return directory
@@ -309,7 +323,9 @@ class Run:
 
     # -- the two loops --------------------------------------------------------------------------------------------
 
-    def _run_inline(self, step: Step, directory: Path, todo: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _run_inline(
+        self, step: Step, directory: Path, todo: Sequence[int]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in todo:
             arguments = json.dumps({**step.params, **step.parts[index]})
             try:
@@ -319,12 +335,14 @@ class Run:
             except Exception as error:
                 raise self._failure(step, index, error) from error
 
-    def _run_ray(self, step: Step, directory: Path, todo: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _run_ray(
+        self, step: Step, directory: Path, todo: Sequence[int]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         """A sliding window over ``ray.wait``; after a failure nothing new starts and what runs may finish."""
         ray = self._ray()
-        remote = ray.remote(run_part).options(
+        remote = ray.remote(
             num_cpus=1, max_retries=_PART_RETRIES, retry_exceptions=[OSError], scheduling_strategy="SPREAD"
-        )
+        )(run_part)
         window = 2 * max(1, min(self.workers, int(ray.cluster_resources().get("CPU", 1))))
         waiting = iter(todo)
         pending: dict[Any, int] = {}
@@ -345,7 +363,11 @@ class Run:
                     yield index, ray.get(reference)
                 except Exception as error:
                     cause = getattr(error, "cause", None)
-                    failure = failure or (cause if isinstance(cause, CurationError) else self._failure(step, index, cause or error))
+                    failure = failure or (
+                        cause
+                        if isinstance(cause, CurationError)
+                        else self._failure(step, index, cause or error)
+                    )
         if failure is not None:
             raise failure
 
@@ -456,7 +478,9 @@ def clean(directory: Path, *, everything: bool = False) -> list[str]:
     Public files stay: they are links of their own.
     """
     if not (directory / ".steps").is_dir():
-        raise ConfigError(f"{directory}: not a run directory (it has no .steps). Give the directory of --out.")
+        raise ConfigError(
+            f"{directory}: not a run directory (it has no .steps). Give the directory of --out."
+        )
     lock = _take_lock(directory / ".steps" / "lock", directory)
     try:
         current = directory / ".steps" / "current.json"
@@ -491,7 +515,12 @@ def _ray_cluster(workers: int, address: str | None, steps_directory: Path) -> It
         yield
         return
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": _THREADS})
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": _THREADS},
+        )
         try:
             _probe(ray, steps_directory)
             yield
@@ -510,7 +539,7 @@ def _ray_cluster(workers: int, address: str | None, steps_directory: Path) -> It
                 num_cpus=workers,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 object_store_memory=256 << 20,
                 _temp_dir=temporary,
             )
@@ -566,7 +595,9 @@ def _probe(ray: Any, steps_directory: Path) -> None:
             if not node["Alive"]:
                 continue
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            seen = ray.get(ray.remote(_read_token).options(num_cpus=0, scheduling_strategy=strategy).remote(str(token)))
+            seen = ray.get(
+                ray.remote(_read_token).options(num_cpus=0, scheduling_strategy=strategy).remote(str(token))
+            )
             if seen != token.name:
                 raise RunError(
                     f"{steps_directory.parent}: node {node.get('NodeManagerAddress')} of the Ray cluster does not see this "

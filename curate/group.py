@@ -26,7 +26,9 @@ KEY_BYTES = 18
 BATCH_TEXT_BYTES = 128 << 20
 """Text of the clusters that one verification part holds."""
 
-MEMBERS = pa.schema([pa.field("bucket", pa.int64()), pa.field("exact", pa.bool_()), pa.field("doc", pa.int64())])
+MEMBERS = pa.schema(
+    [pa.field("bucket", pa.int64()), pa.field("exact", pa.bool_()), pa.field("doc", pa.int64())]
+)
 CLUSTERS = pa.schema([pa.field("doc", pa.int64()), pa.field("batch", pa.int64())])
 
 
@@ -43,7 +45,10 @@ def group_part(out: Path, *, keys: Sequence[str], partition: int) -> dict[str, A
         with pa.memory_map(path) as source:
             batches.append(pa.ipc.open_file(source).get_batch(partition))
     table = pa.Table.from_batches(batches) if batches else None
-    band, key, doc = (table[name].to_numpy() if table is not None else np.zeros(0, np.int64) for name in ("band", "key", "doc"))
+    band, key, doc = (
+        table[name].to_numpy() if table is not None else np.zeros(0, np.int64)
+        for name in ("band", "key", "doc")
+    )
     order = np.lexsort((doc, key, band))
     band, key, doc = band[order], key[order], doc[order]
     new = np.ones(len(doc), bool)
@@ -53,11 +58,15 @@ def group_part(out: Path, *, keys: Sequence[str], partition: int) -> dict[str, A
     shared = np.bincount(bucket)[bucket] > 1 if len(doc) else new
     numbers = np.unique(bucket[shared], return_inverse=True)[1] + (partition << 40)
     with ShardWriter(out / "members.parquet", MEMBERS) as writer:
-        writer.write(pa.table([numbers.astype(np.int64), band[shared] == EXACT_BAND, doc[shared]], schema=MEMBERS))
+        writer.write(
+            pa.table([numbers.astype(np.int64), band[shared] == EXACT_BAND, doc[shared]], schema=MEMBERS)
+        )
     return {"rows": len(doc), "memberships": int(shared.sum())}
 
 
-def cluster_part(out: Path, *, members: Sequence[str], signals: Sequence[str], documents: int) -> dict[str, Any]:
+def cluster_part(
+    out: Path, *, members: Sequence[str], signals: Sequence[str], documents: int
+) -> dict[str, Any]:
     """Connected clusters of documents that share buckets, dealt to batches in the order of their first document."""
     from curate.verify import components
 
@@ -69,11 +78,15 @@ def cluster_part(out: Path, *, members: Sequence[str], signals: Sequence[str], d
         root = components(table["bucket"].to_numpy(), doc, documents, roots=root)
         grouped[doc] = True
     inside = np.flatnonzero(grouped)
-    sizes = np.concatenate([pq.read_table(s, columns=["byte_count"])["byte_count"].to_numpy() for s in signals])
+    sizes = np.concatenate(
+        [pq.read_table(s, columns=["byte_count"])["byte_count"].to_numpy() for s in signals]
+    )
     roots, position = np.unique(root[inside], return_inverse=True)
     weight = np.bincount(position, weights=sizes[inside]).astype(np.int64)
     batch_of_root = (np.cumsum(weight) - weight) // BATCH_TEXT_BYTES
-    batch = np.unique(batch_of_root, return_inverse=True)[1][position] if len(inside) else np.zeros(0, np.int64)
+    batch = (
+        np.unique(batch_of_root, return_inverse=True)[1][position] if len(inside) else np.zeros(0, np.int64)
+    )
     with ShardWriter(out / "clusters.parquet", CLUSTERS) as writer:
         writer.write(pa.table([inside, batch.astype(np.int64)], schema=CLUSTERS))
     return {

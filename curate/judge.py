@@ -7,7 +7,7 @@ duplicate is dropped for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from curate.schema import DECISIONS, table_of
 from curate.settings import PolicySettings, SourcePolicy
 from curate.shards import ShardWriter
 from filters.gopher import RULES
-from filters.rules import failing, set_bounds
+from filters.rules import Rule, failing, set_bounds
 
 VERDICTS = pa.schema([pa.field("row", pa.int64(), nullable=False), *DECISIONS])
 """Decisions with the document's row in its shard."""
@@ -51,11 +51,21 @@ def judge(signals: pa.Table, policy: PolicySettings | None = None) -> pa.Table:
 
 def _judge_source(signals: pa.Table, rows: np.ndarray, policy: PolicySettings, own: SourcePolicy) -> pa.Table:
     presets = policy.use if own.use is None else own.use
-    rules = [rule for preset in presets for rule in RULES[preset]]
+    rules: Sequence[Rule] = [rule for preset in presets for rule in RULES[preset]]
     names = {rule.name for rule in rules}
     rules = set_bounds(rules, {name: bound for name, bound in policy.set.items() if name in names})
     failed = failing(signals, rules)
-    tables = [_verdicts(signals, rows, failed["row"], "policy", failed["rule"], value=failed["value"], bound=failed["bound"])]
+    tables = [
+        _verdicts(
+            signals,
+            rows,
+            failed["row"],
+            "policy",
+            failed["rule"],
+            value=failed["value"],
+            bound=failed["bound"],
+        )
+    ]
     if own.language and policy.language.keep:
         wrong = pc.invert(pc.is_in(signals["language"], pa.array(policy.language.keep)))
         where = pc.indices_nonzero(pc.fill_null(wrong, False))
@@ -68,19 +78,33 @@ def _judge_source(signals: pa.Table, rows: np.ndarray, policy: PolicySettings, o
         if apply and bound is not None:
             where = pc.indices_nonzero(pc.fill_null(pc.less(signals[signal], bound), False))
             values = signals[signal].take(where)
-            tables.append(_verdicts(signals, rows, where, stage, f"{stage}.min_score", value=values, bound=bound))
+            tables.append(
+                _verdicts(signals, rows, where, stage, f"{stage}.min_score", value=values, bound=bound)
+            )
     return pa.concat_tables(tables)
 
 
 def _verdicts(
-    signals: pa.Table, rows: np.ndarray, where: Any, stage: str, rule: Any, *, value: Any = None, bound: Any = None, detail: Any = None
+    signals: pa.Table,
+    rows: np.ndarray,
+    where: Any,
+    stage: str,
+    rule: Any,
+    *,
+    value: Any = None,
+    bound: Any = None,
+    detail: Any = None,
 ) -> pa.Table:
     """Verdict rows for the documents at positions ``where``; scalars are repeated."""
     positions = where.combine_chunks() if isinstance(where, pa.ChunkedArray) else where
     n = len(positions)
 
     def column(given: Any) -> Any:
-        return given if given is None or isinstance(given, pa.Array | pa.ChunkedArray) else pa.repeat(pa.scalar(given), n)
+        return (
+            given
+            if given is None or isinstance(given, pa.Array | pa.ChunkedArray)
+            else pa.repeat(pa.scalar(given), n)
+        )
 
     keys = {name: signals[name].take(positions) if name in signals.column_names else pa.repeat(pa.scalar(""), n) for name in ("id", "source")}  # fmt: skip
     return table_of(
@@ -120,5 +144,7 @@ def _contaminated(signals: pa.Table, found: pa.Table) -> pa.Table:
         ("span_start", found["span_start"]),
         ("span_end", found["span_end"]),
     ):
-        table = table.set_column(table.schema.get_field_index(name), VERDICTS.field(name), values.cast(VERDICTS.field(name).type))
+        table = table.set_column(
+            table.schema.get_field_index(name), VERDICTS.field(name), values.cast(VERDICTS.field(name).type)
+        )
     return table

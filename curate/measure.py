@@ -7,6 +7,7 @@ p reads batch p of every part (P follows from the number of documents, never fro
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ def content_hashes(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
     import xxhash
 
     offsets, data = string_buffers(texts)
-    view = memoryview(data)
+    view = data.data  # slices of it are not copied
     bounds = offsets.tolist()
-    digests = [xxhash.xxh3_128_digest(view[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    digests = [xxhash.xxh3_128_digest(view[a:b]) for a, b in itertools.pairwise(bounds)]
     return pa.array(digests, pa.binary(16))
 
 
@@ -130,10 +131,14 @@ def _search_keys(
 
         settings = dedup["minhash"]
         bands = Bands(settings["bands"], settings["rows"])
-        sketch = signatures(texts, ngram=settings["ngram"], permutations=settings["permutations"], seed=settings["seed"])
+        sketch = signatures(
+            texts, ngram=settings["ngram"], permutations=settings["permutations"], seed=settings["seed"]
+        )
         keys, has_words = band_keys(sketch, bands)
         for band in range(bands.bands):
-            found.append((np.full(int(has_words.sum()), band, np.uint16), keys[band][has_words], documents[has_words]))
+            found.append(
+                (np.full(int(has_words.sum()), band, np.uint16), keys[band][has_words], documents[has_words])
+            )
     return found
 
 

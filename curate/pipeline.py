@@ -1,7 +1,7 @@
 """``curate run``: files -> documents -> signals -> verdicts and verified duplicates -> decisions -> kept shards.
 
-    ingest ─ identify ─ documents ─┬─ quality ─ measure ─┬─ group ─ cluster ─ duplicates ─┐
-                                   └─ index ─ overlaps ──┴─ judge ────────────────────────┴─ decide
+ingest ─ identify ─ documents ─┬─ quality ─ measure ─┬─ group ─ cluster ─ duplicates ─┐
+                               └─ index ─ overlaps ──┴─ judge ────────────────────────┴─ decide
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from curate.group import count_partitions
 from curate.ingest import group_files
 from curate.manifest import write_manifest
 from curate.settings import CurateConfig, faults_across
-from curate.sources import Source, SourceFile, find_files
+from curate.sources import SourceFile, find_files
 from filters.errors import ConfigError, DataError, RunError
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,10 @@ def _find_all(config: CurateConfig, name: str) -> dict[str, list[SourceFile]]:
             found[key] = find_files(key, source)
         except ConfigError as error:
             place = "$.decontaminate.against." if key.startswith("eval:") else "$.sources."
-            faults += [f"{name}: {f.replace('$.sources.' + key, place + key.removeprefix('eval:'))}" for f in error.faults]
+            faults += [
+                f"{name}: {f.replace('$.sources.' + key, place + key.removeprefix('eval:'))}"
+                for f in error.faults
+            ]
     if faults:
         raise ConfigError(faults)
     return found
@@ -115,7 +118,9 @@ class _Curation:
         stamps = []
         for name, source in sorted(self.config.sources.items()):
             for group in group_files(self.files[name]):
-                parts.append({"name": name, "source": to_mapping(source), "files": [_entry(f) for f in group]})
+                parts.append(
+                    {"name": name, "source": to_mapping(source), "files": [_entry(f) for f in group]}
+                )
                 stamps += [_stamp(f) for f in group]
         params = {"normalize": to_mapping(self.config.normalize), "meta": list(self.config.meta)}
         size = sum(f.path.stat().st_size for fs in self.files.values() for f in fs)
@@ -141,11 +146,20 @@ class _Curation:
             Step(
                 "identify",
                 "curate.ingest:identify_part",
-                [{"documents": [paths[i] for i in numbers], "parts": numbers} for numbers in by_source.values()],
+                [
+                    {"documents": [paths[i] for i in numbers], "parts": numbers}
+                    for numbers in by_source.values()
+                ],
                 inputs=[ingested.digest],
             )
         )
-        repeated = dict(zip(by_source, zip(identified.paths("repeated.parquet"), identified.results, strict=True), strict=True))
+        repeated = dict(
+            zip(
+                by_source,
+                zip(identified.paths("repeated.parquet"), identified.results, strict=True),
+                strict=True,
+            )
+        )
         parts = []
         for number, name in enumerate(part_sources):
             path, result = repeated.get(name, (None, {"repeated": 0}))
@@ -206,7 +220,9 @@ class _Curation:
             if part["name"] in named
         ]
         params = {"quality": to_mapping(quality), "shards": shards, "seed": self.config.seed}
-        return self.run.step(Step("quality", "curate.classifier:train_part", [{}], params, [documents.digest]))
+        return self.run.step(
+            Step("quality", "curate.classifier:train_part", [{}], params, [documents.digest])
+        )
 
     def _minhash(self) -> dict[str, Any] | None:
         settings = self.config.dedup.minhash
@@ -223,7 +239,9 @@ class _Curation:
             "seed": self.config.seed,
         }
 
-    def _measure(self, documents: Finished, model: Finished | None, firsts: Sequence[int], total: int) -> Finished:
+    def _measure(
+        self, documents: Finished, model: Finished | None, firsts: Sequence[int], total: int
+    ) -> Finished:
         minhash = self._minhash()
         dedup = {"exact": self.config.dedup.exact, "minhash": minhash}
         params = {
@@ -231,13 +249,17 @@ class _Curation:
             "language": self.config.measure.language,
             "quality_model": str(model.paths("model.bin")[0]) if model else None,
             "dedup": dedup,
-            "partitions": count_partitions(total, (minhash["bands"] if minhash else 0) + self.config.dedup.exact),
+            "partitions": count_partitions(
+                total, (minhash["bands"] if minhash else 0) + self.config.dedup.exact
+            ),
         }
         paths = documents.paths("documents.parquet")
         parts = [{"documents": str(p), "first": f} for p, f in zip(paths, firsts, strict=True)]
         inputs = [documents.digest, *([model.digest] if model else [])]
         size = 10 * sum(p.stat().st_size for p in paths)  # compressed text, many signals
-        measured = self.run.step(Step("measure", "curate.measure:measure_part", parts, params, inputs, input_bytes=size))
+        measured = self.run.step(
+            Step("measure", "curate.measure:measure_part", parts, params, inputs, input_bytes=size)
+        )
         self.run.publish("signals", measured.paths("signals.parquet"), "part-{:06d}.parquet")
         return measured
 
@@ -252,7 +274,9 @@ class _Curation:
             "ngram": settings.ngram,
         }
         stamps = [_stamp(f) for found in files.values() for f in found]
-        index = self.run.step(Step("index", "curate.decontaminate:index_part", [{}], params, [digest_of(stamps)]))
+        index = self.run.step(
+            Step("index", "curate.decontaminate:index_part", [{}], params, [digest_of(stamps)])
+        )
         paths = documents.paths("documents.parquet")
         overlaps = self.run.step(
             Step(
@@ -274,7 +298,10 @@ class _Curation:
     def _judge(self, measured: Finished, overlaps: Finished | None) -> Finished:
         signals = measured.paths("signals.parquet")
         found = overlaps.paths("overlaps.parquet") if overlaps else [None] * len(signals)
-        parts = [{"signals": str(s), "overlaps": str(o) if o else None} for s, o in zip(signals, found, strict=True)]
+        parts = [
+            {"signals": str(s), "overlaps": str(o) if o else None}
+            for s, o in zip(signals, found, strict=True)
+        ]
         params = {"policy": to_mapping(self.config.policy)}
         inputs = [measured.digest, *([overlaps.digest] if overlaps else [])]
         return self.run.step(Step("judge", "curate.judge:judge_part", parts, params, inputs))
@@ -337,7 +364,12 @@ class _Curation:
         return duplicates, {k: clusters[k] for k in ("clusters", "largest", "rows")}
 
     def _decide(
-        self, documents: Finished, judged: Finished, duplicates: Finished | None, firsts: Sequence[int], rows: Sequence[int]
+        self,
+        documents: Finished,
+        judged: Finished,
+        duplicates: Finished | None,
+        firsts: Sequence[int],
+        rows: Sequence[int],
     ) -> Finished:
         parts = [
             {"documents": str(d), "edits": str(e), "verdicts": str(v), "first": f, "rows": n}
@@ -355,14 +387,23 @@ class _Curation:
         params = {"links": links, "threshold": minhash.threshold if minhash else None}
         inputs = [documents.digest, judged.digest, *([duplicates.digest] if duplicates else [])]
         size = sum(p.stat().st_size for p in documents.paths("documents.parquet"))
-        decided = self.run.step(Step("decide", "curate.decide:decide_part", parts, params, inputs, input_bytes=size))
+        decided = self.run.step(
+            Step("decide", "curate.decide:decide_part", parts, params, inputs, input_bytes=size)
+        )
         self.run.publish("decisions", decided.paths("decisions.parquet"), "part-{:06d}.parquet")
         self.run.publish("kept", decided.paths("kept.parquet"), "part-{:06d}.parquet")
         return decided
 
-    def _counts(self, ingested: Finished, documents: Finished, decided: Finished) -> dict[str, dict[str, int]]:
-        counts = {n: dict.fromkeys(("read", "quarantined", "documents", "dropped", "kept"), 0) for n in sorted(self.config.sources)}
-        for part, first, second, last in zip(self.parts, ingested.results, documents.results, decided.results, strict=True):
+    def _counts(
+        self, ingested: Finished, documents: Finished, decided: Finished
+    ) -> dict[str, dict[str, int]]:
+        counts = {
+            n: dict.fromkeys(("read", "quarantined", "documents", "dropped", "kept"), 0)
+            for n in sorted(self.config.sources)
+        }
+        for part, first, second, last in zip(
+            self.parts, ingested.results, documents.results, decided.results, strict=True
+        ):
             c = counts[part["name"]]
             c["read"] += first["read"]
             c["quarantined"] += first["quarantined"] + second["repeated"]
@@ -422,7 +463,9 @@ class _Curation:
         write_report(self.run.directory)
         return Curated(self.run.directory, manifest)
 
-    def _dedup_summary(self, duplicates: Finished | None, clusters: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _dedup_summary(
+        self, duplicates: Finished | None, clusters: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
         if duplicates is None:
             return None
         totals: dict[str, int] = {}
@@ -445,7 +488,12 @@ class _Curation:
 
 
 def _entry(file: SourceFile) -> dict[str, str]:
-    return {"path": str(file.path), "relative": file.relative, "format": file.format, "compression": file.compression}
+    return {
+        "path": str(file.path),
+        "relative": file.relative,
+        "format": file.format,
+        "compression": file.compression,
+    }
 
 
 def _stamp(file: SourceFile) -> list[Any]:

@@ -10,15 +10,16 @@ A null is an empty text. Arrow does not check that a string column holds valid U
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Offsets = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-Texts = pa.Array | pa.ChunkedArray
+Texts: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 def as_large_string(texts: Texts) -> pa.LargeStringArray:
@@ -40,6 +41,8 @@ def string_buffers(texts: Texts) -> tuple[Offsets, Bytes]:
     ([0, 2, 2, 3], b'abc')
     """
     column = as_large_string(texts)
+    if column.null_count:  # Arrow lets the slot of a null hold bytes
+        column = pc.fill_null(column, "")
     _, offset_buffer, data_buffer = column.buffers()
     if len(column) == 0 or offset_buffer is None:
         return np.zeros(1, np.int64), np.zeros(1, np.uint8)

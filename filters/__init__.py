@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from filters.errors import RunError as RunError
     from filters.gopher import RULES as RULES
     from filters.language import detect_language as detect_language
-    from filters.normalize import Normalize as Normalize
-    from filters.normalize import normalize as normalize
+    from filters.normalization import Normalize as Normalize
+    from filters.normalization import normalize as normalize
     from filters.quality import score_quality as score_quality
     from filters.quality import train_quality as train_quality
     from filters.rules import Rule as Rule
@@ -32,8 +32,8 @@ _HOMES = {
     "failing": "filters.rules",
     "text_signals": "filters.signals",
     "detect_language": "filters.language",
-    "Normalize": "filters.normalize",
-    "normalize": "filters.normalize",
+    "Normalize": "filters.normalization",
+    "normalize": "filters.normalization",
     "score_quality": "filters.quality",
     "train_quality": "filters.quality",
 }

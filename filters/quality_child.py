@@ -1,5 +1,6 @@
-"""One training in a process of its own: ``python -m filters.quality_child REQUEST``, REQUEST being the arguments of
-``filters.quality.fit`` as a JSON object. Started by ``filters.quality.train_quality``, which says why; of no other use.
+"""One training in a process of its own, started by ``filters.quality.train_quality``, which says why.
+
+    python -m filters.quality_child REQUEST     REQUEST: the arguments of ``filters.quality.fit``, a JSON object
 
 Exit code 0, or 4 with the reason as the last line of stderr.
 """

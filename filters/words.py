@@ -1,17 +1,19 @@
-"""Words and shingles of a text column as 64-bit hashes: what near-duplicate search and decontamination compare.
+"""Words and shingles of a text column as 64-bit hashes, which deduplication and decontamination compare.
 
     word      a run of letters, digits and underscores, exactly ``re.findall(r"\\w+", text)``, folded to lower
-              case; but a character of a script that is written without spaces (Han, Kana, Bopomofo, Thai, Lao,
-              Khmer, Myanmar) is a word of its own
+              case; but a character of a script that is written without spaces (Han, Kana, Bopomofo, Thai,
+              Lao, Khmer, Myanmar) is a word of its own
     shingle   ``ngram`` consecutive words; a text of fewer words has one shingle, all of them; a text without
               words has none
 
     "The Café, 中文!"  ->  the | café | 中 | 文  ->  (n = 2)  the café | café 中 | 中 文
 
-Folding is Unicode's simple lower-casing, one code point to one code point, and the final sigma is a sigma. It
-differs from ``text.lower()`` in "İ" alone, which is "i" here and there "i" and a combining dot, which is no \\w.
-The dot is an instance of a general trap of \\w: combining marks are no letters, so decomposed text ("e" and U+0301) and
-the vowel signs of Indic scripts end a word. Normalise to NFC first; see ``filters.normalize``.
+Folding is Unicode's simple lower-casing, one code point to one code point, and the final sigma is a sigma.
+Words differ from those of ``text.lower()`` where that makes two characters of one: "İ" is "i" here, and "i"
+with a combining dot there.
+
+Trap: combining marks are no \\w, so they end a word: decomposed text ("e" and U+0301; normalise to NFC first)
+and the vowel signs of Indic scripts, whose words are therefore shorter than a reader's.
 
 What is a letter is fixed at Unicode 14 for planes 0 and 1 (see ``_LATER``), whatever Python runs; every code
 point of planes 2 and 3 is Han, and above these there are no words. So hashes are the same on every machine.
@@ -21,13 +23,14 @@ The hashes (``ALGORITHM`` names them; change one and give it another name):
     word      its folded UTF-8 as little-endian 64-bit blocks y0 y1 ..., the last one filled up with zeros:
               h = y0, then h = (h * P) ^ (h >> 31) ^ y for every further block and h * P at the end (a word of
               at most eight bytes is y0), then three shifts and two multiplications to mix, as in MurmurHash3
-    shingle   XOR of its words' hashes, the k-th from the end rotated left by 13 * k bits: a cyclic polynomial,
-              so it can be rolled (Lemire & Kaser 2010, "Recursive n-gram hashing is pairwise independent, at
-              best", doi:10.1016/j.csl.2009.12.001, section 6, with 13 in place of 1)
+    shingle   XOR of its words' hashes, the k-th from the end rotated left by 13 * k bits: a cyclic
+              polynomial, so it can be rolled (Lemire & Kaser 2010, "Recursive n-gram hashing is pairwise
+              independent, at best", doi:10.1016/j.csl.2009.12.001, with 13 in place of 1)
 
-The scanner classifies 64 bytes at a time (Langdale & Lemire 2019, arXiv:1902.08318, section 3.1, apply this to
-JSON), finds the ends of words as bits of one integer, and decodes UTF-8 only in runs that hold a byte that is
-not ASCII. Price: see tests/benchmarks; 15 bytes of working memory for each byte of the longest document.
+The scanner classifies 64 bytes at a time, as Langdale & Lemire do with JSON (2019, arXiv:1902.08318, stage
+1), finds the ends of words as bits of one integer, and decodes UTF-8 only in runs that hold a byte that is
+not ASCII. Price: about a second for each gigabyte of text on one core, and 13 bytes of working memory for
+each byte of the longest document.
 
 Trap for developers: Numba's file cache watches the file of the outermost kernel only. The kernels of other
 modules therefore take the arrays that these functions return, and do not call the kernels here.
@@ -147,7 +150,7 @@ def shingles(texts: Texts, *, ngram: int = 5) -> tuple[Offsets, Hashes]:
 def shingle_batches(
     texts: Texts, *, ngram: int = 5, batch_bytes: int = _BATCH_BYTES
 ) -> Iterator[tuple[int, Offsets, Hashes]]:
-    """``shingles`` of consecutive rows, about ``batch_bytes`` of text at a time, so that they stay in the cache.
+    """``shingles`` of consecutive rows, about ``batch_bytes`` of text at a time: they stay in the cache.
 
     Yields:
         start: the batch's first row.
@@ -357,8 +360,8 @@ def _rotate(value: np.uint64, bits: np.uint64) -> np.uint64:
 def word_hashes(data: Bytes, start: int, stop: int, folds: npt.NDArray[np.uint32], room: Scratch) -> np.int64:
     """Hashes of the words of ``data[start:stop]`` at ``room.hashes``; returns how many words there are.
 
-    Reads no byte outside of the document, whatever it holds; which words a document gives that is not UTF-8 is
-    not defined.
+    Reads no byte outside of the document, whatever it holds; which words a document gives that is not UTF-8
+    is not defined.
     """
     edges = _find_runs(data, _U64(start), _U64(stop - start), room)
     lowered, hashes = room.lowered, room.hashes
@@ -445,7 +448,7 @@ def _split_run(
     hashes: Hashes,
     count: np.uint64,
 ) -> np.uint64:
-    """Words of a run with bytes that are not ASCII: decodes, folds, and hashes the folded UTF-8 as word_hashes does."""
+    """Words of a run that is not ASCII: decodes, folds, and hashes the folded UTF-8 as word_hashes does."""
     h = _U64(0)
     blocks = _U64(0)  # full blocks of the word so far
     block = _U64(0)  # the block that is being filled

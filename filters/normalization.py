@@ -1,18 +1,19 @@
-"""Rewrites text without changing what it says: line ends, Unicode form, and text decoded with the wrong charset.
+"""Rewrites text without changing what it says: line ends, Unicode form, text read with the wrong charset.
 
 Steps, always in this order:
 
     newlines    CR LF and lone CR become LF                     "a\\r\\nb"       -> "a\\nb"
     mojibake    UTF-8 that was read as another charset          "donâ€™t"      -> "don’t"
-    unicode     NFC (or NFKC) normal form, UAX #15              "e" + U+0301   -> "é"
+    nfc, nfkc   normal form of Unicode (UAX #15)                "e" + U+0301   -> "é"
 
-Line ends come first because mojibake is repaired line by line, as ftfy does: one bad line must not be judged by
-the good ones around it. The Unicode form comes last because NFKC would destroy the evidence ("™" becomes "TM").
+Line ends come first because mojibake is repaired line by line, as ftfy does it: a bad line must not be judged
+by the good ones around it. The normal form comes last because NFKC destroys the evidence ("™" becomes "TM").
 A repair may leave a decomposed letter, and composing may complete a damaged sequence, so the documents that a
 round changed go through all steps again until a round changes nothing: ``normalize`` is idempotent.
 
-Price: three scans of the bytes decide which documents a step could change (about 600 MB/s for the slowest, nothing
-for ASCII text); only those become Python strings. A column in which nothing changes is returned as it came.
+Price on one core: 300 MB/s of a corpus of which three quarters are not ASCII (NFC and newlines), 90 MB/s with
+mojibake, 75 MB/s with NFKC; ASCII text costs nothing beside. Scans of the bytes decide which documents a step
+could change, and only those become Python strings. A column in which nothing changes is returned as it came.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ MAX_ROUNDS = 8  # the last changes nothing: two are the rule, three the most see
 SCAN_BLOCK = 1 << 20  # bytes; a block and its mask stay in the cache
 STRINGS_AT_ONCE = 1000
 CARRIAGE_RETURN = 0x0D
-FIRST_NFC_LEAD_BYTE = (
-    0xCC  # code points below U+0300 are NFC already (UAX #15, 9); their lead bytes end at 0xCB
-)
+FIRST_NFC_LEAD_BYTE = 0xCC  # of U+0300: texts of lower code points are in NFC (UAX #15, section 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +50,12 @@ class Normalize:
     """What ``normalize`` may do to a text.
 
     Attributes:
-        unicode: normal form of the text: "NFC" composes letters and accents and loses nothing that readers see;
+        unicode: normal form of the text. "NFC" composes letters and accents, and readers see no difference;
             "NFKC" also replaces ligatures, full-width letters, superscripts and the like by plain ones, which
             loses meaning ("x²" becomes "x2"); None leaves code points alone.
-        fix_mojibake: repair UTF-8 that was decoded with another charset, where ``ftfy.badness`` finds a suspicious
-            sequence and ``ftfy.fix_encoding`` finds the charset (Speer 2019, ftfy, doi:10.5281/zenodo.2591652).
+        fix_mojibake: repair UTF-8 that was decoded with another charset, where ``ftfy.badness`` finds a
+            suspicious sequence and ``ftfy.fix_encoding`` the charset (Speer 2019, ftfy,
+            doi:10.5281/zenodo.2591652).
         newlines: end every line with LF alone.
     """
 
@@ -69,16 +69,16 @@ class Normalize:
 
 
 def normalize(texts: Texts, options: Normalize | None = None) -> tuple[pa.LargeStringArray, pa.Table]:
-    """The texts after the steps that ``options`` allows (by default NFC and LF), and which rows were edited how.
+    """The texts after the steps that ``options`` names (by default newlines and NFC), and which changed what.
 
     Args:
         texts: strings of any Arrow string type; a null is an empty text.
         options: see ``Normalize``.
 
     Returns:
-        The rewritten column (large_string; the very buffers of ``texts`` where nothing changed and they are
-        large_string), and the edits, one row for each changed document in ascending order:
-        ``row int64`` and ``detail string``, the steps that changed it, as "newlines,mojibake,nfc".
+        The rewritten column, large_string; where nothing changed, the very buffers of ``texts`` if those are
+        large_string. And the edits, one row for each changed document in ascending order: ``row int64`` and
+        ``detail string``, the steps that changed it in their order, as "newlines,mojibake,nfc".
 
     >>> texts, edits = normalize(pa.array(["plain", "cafe\\u0301\\r\\n"]))
     >>> texts.to_pylist(), edits.to_pylist()
@@ -152,11 +152,11 @@ def _repair(column: pa.LargeStringArray) -> tuple[Rows, list[str]]:
 
 @functools.cache
 def _bad_line_pattern() -> str:
-    """The pattern of ``ftfy.badness`` in the dialect of RE2, which Arrow runs a hundred times faster (650 MB/s).
+    """The pattern of ``ftfy.badness`` in the dialect of RE2: Arrow runs it at 650 MB/s, ``re`` at 6 MB/s.
 
-    It finds every text with a line in which ``ftfy.badness.is_bad`` is true, and may find a few more: the classes
-    \\s and \\w mean at least as much as in Python, and a class that excludes letters may match a line end. ftfy
-    itself then decides.
+    It finds every text with a line in which ``ftfy.badness.is_bad`` is true, and may find a few more: the
+    classes of spaces and of word characters mean at least as much as in Python, and a class that excludes
+    letters may match a line end. ftfy itself then decides.
     """
     from ftfy.badness import BADNESS_RE
 

@@ -1,21 +1,28 @@
 # Two commands: `make demo` shows the whole path on the sample data, `make test` runs everything that CI runs.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
 WORKERS ?= 2
+BIN := .venv/bin
+DEMO := runs/demo
 
-.PHONY: demo test lint faults install clean
+.PHONY: install demo test lint faults clean
 
-install: $(VENV)/.installed
+install: .venv/installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
 	touch $@
 
 demo: install
-	rm -rf runs/demo
-	$(BIN)/python tests/demo.py --out runs/demo --workers $(WORKERS)
+	rm -rf $(DEMO)
+	$(BIN)/curate run configs/curate/demo.yaml --out $(DEMO)/curated --engine ray --workers $(WORKERS)
+	$(BIN)/curate run configs/curate/demo.yaml --out $(DEMO)/curated-inline --engine inline
+	$(BIN)/curate compare $(DEMO)/curated $(DEMO)/curated-inline
+	$(BIN)/mixtures plan configs/mixtures/demo.yaml --out $(DEMO)/mixture --engine ray --workers $(WORKERS)
+	$(BIN)/mixtures build configs/mixtures/demo.yaml --out $(DEMO)/mixture --engine ray --workers $(WORKERS)
+	$(BIN)/mixtures study configs/studies/demo.yaml --out $(DEMO)/study
+	@echo "curation report: $(DEMO)/curated/report.html"
+	@echo "study report:    $(DEMO)/study/report.html"
 
 test: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
@@ -29,4 +36,4 @@ faults: install
 	$(BIN)/python tests/faults/apply.py
 
 clean:
-	rm -rf runs build *.egg-info
+	rm -rf runs build *.egg-info .venv/installed

@@ -33,6 +33,7 @@ import importlib.util
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import sys
@@ -58,7 +59,7 @@ _CODE_PACKAGES = ("filters", "curate", "mixtures")
 _LIBRARIES = ("numpy", "pyarrow", "polars", "numba", "xxhash", "py3langid", "ftfy", "fasttext-numpy2-wheel", "jinja2", "tokenizers")  # fmt: skip
 _THREADS = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS", "RAYON_NUM_THREADS"), "1")  # fmt: skip
 _PART_RETRIES = 3
-_STEP_HASH = re.compile(r"(\$RUN/\.steps/\d\d-\w+)-[0-9a-f]{12}")
+_STEP_HASH = re.compile(r"(\$STEPS/)\d\d-([\w-]+?)-[0-9a-f]{12}\b")
 
 P = TypeVar("P")
 
@@ -140,7 +141,7 @@ def _code_digest(package: str) -> str:
 
 @functools.cache
 def _library_versions() -> dict[str, str]:
-    versions = {"python-unicode": unicodedata.unidata_version}
+    versions = {"python": platform.python_version_tuple()[1], "unicode": unicodedata.unidata_version}
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
@@ -160,6 +161,8 @@ class Run:
         engine: ``inline`` (this process), ``ray``, or ``auto`` (Ray for steps that read much, else inline).
         workers: parts at a time on Ray; default all CPUs.
         ray_address: address of a running cluster to join; it is never shut down by us. Implies Ray.
+        steps: where private steps are kept, by default ``directory/.steps``. Runs that differ in some steps only may
+            share one, one run at a time.
         progress: show progress on stderr (a bar on a terminal, one log line for each step elsewhere).
 
     Raises:
@@ -177,6 +180,7 @@ class Run:
         engine: EngineName = "auto",
         workers: int | None = None,
         ray_address: str | None = None,
+        steps: str | Path | None = None,
         progress: bool = True,
     ) -> None:
         if engine not in ENGINES:
@@ -184,6 +188,7 @@ class Run:
         if workers is not None and workers < 1:
             raise ConfigError(f"workers: found {workers}; allowed: 1 or more.")
         self.directory = Path(directory).absolute()
+        self.steps_directory = Path(steps).absolute() if steps else self.directory / ".steps"
         self.engine: EngineName = "ray" if ray_address and engine == "auto" else engine
         self.workers = workers or available_cpus()
         self.ray_address = ray_address
@@ -193,12 +198,9 @@ class Run:
         self._cluster = contextlib.ExitStack()
         self._ray_started = False
 
-    @property
-    def steps_directory(self) -> Path:
-        return self.directory / ".steps"
-
     def __enter__(self) -> Run:
         self.steps_directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = _take_lock(self.steps_directory / "lock", self.directory)
         self._used = []
         return self
@@ -281,34 +283,38 @@ class Run:
             "code": {p: _code_digest(p) for p in packages},
             "libraries": _library_versions(),
         }
-        name = f"{len(self._used):02d}-{step.name}"
-        directory = self.steps_directory / f"{name}-{digest_of(key)[:12]}"
+        name = f"{step.name}-{digest_of(key)[:12]}"
+        found = next(iter(self.steps_directory.glob(f"[0-9][0-9]-{name}")), None)  # under whatever number
+        directory = found or self.steps_directory / f"{len(self._used):02d}-{name}"
         self._used.append(directory.name)
         if not directory.exists():
-            for earlier in sorted(
-                self.steps_directory.glob(f"{name}-*/step.json"), key=lambda p: p.stat().st_mtime
-            )[-1:]:
-                try:
-                    before = json.loads(earlier.read_text())
-                except ValueError:
-                    continue
-                changed = [part for part in key if before.get(part) != key[part]]
-                log.warning(
-                    "%s: changed since the last run: %s; this step is redone.",
-                    step.name,
-                    ", ".join(changed) or "nothing",
-                )
+            self._say_what_changed(step.name, f"[0-9][0-9]-{step.name}-*/step.json", key)
             directory.mkdir(parents=True)
             write_atomic(directory / "step.json", json.dumps(key, indent=1, ensure_ascii=False) + "\n")
         return directory
+
+    def _say_what_changed(self, step: str, pattern: str, key: Mapping[str, Any]) -> None:
+        """Compare with the newest run of this step; runs that share their steps differ on purpose and stay silent."""
+        if self.steps_directory != self.directory / ".steps":
+            return
+        earlier = sorted(self.steps_directory.glob(pattern), key=lambda p: p.stat().st_mtime)
+        if earlier:
+            try:
+                before = json.loads(earlier[-1].read_text(encoding="utf-8"))
+            except ValueError:
+                before = {}
+            changed = [part for part in key if before.get(part) != key[part]]
+            log.warning("%s: changed since the last run: %s; this step is redone.", step, ", ".join(changed))
 
     def _placeless(self, value: Any) -> Any:
         """The value without where the run and its steps lie: what a step reads counts by content (``Step.inputs``).
 
         So a file that was touched but not changed costs its own step again, and none after it.
         """
-        text = json.dumps(value).replace(json.dumps(str(self.directory))[1:-1], "$RUN")
-        return json.loads(_STEP_HASH.sub(r"\1", text))
+        text = json.dumps(value)
+        for name, place in (("$STEPS", self.steps_directory), ("$RUN", self.directory)):
+            text = text.replace(json.dumps(str(place))[1:-1], name)
+        return json.loads(_STEP_HASH.sub(r"\1\2", text))
 
     def _choose(self, step: Step, todo: int) -> Literal["inline", "ray"]:
         if self.engine != "auto":
@@ -402,12 +408,13 @@ def run_part(function: str, directory: str, index: int, arguments: str) -> dict[
     scratch.mkdir()
     try:
         result = json.loads(json.dumps(dict(call(scratch, **json.loads(arguments)))))
-        files = {}
+        files, stamps = {}, {}
         for path in sorted(scratch.iterdir()):
             _sync(path)
-            files[path.name] = file_digest(path)
+            files[path.name], stamps[path.name] = file_digest(path), _stamp(path)
         part = {"files": files, "result": result}
-        write_atomic(scratch / "part.json", json.dumps(part, ensure_ascii=False) + "\n")
+        write_atomic(scratch / "part.json", json.dumps({**part, "stamps": stamps}, ensure_ascii=False) + "\n")
+        _sync(scratch)
         try:
             os.rename(scratch, step / f"{index:06d}")
         except OSError as error:
@@ -422,10 +429,33 @@ def run_part(function: str, directory: str, index: int, arguments: str) -> dict[
 
 
 def _read_part(step: Path, index: int) -> dict[str, Any] | None:
+    """What a committed part left, or None when it is not done or its files are no longer what it wrote.
+
+    Public files are links to a part's files, so a program that writes into one of them damages the part, too.
+    """
+    home = step / f"{index:06d}"
     try:
-        return json.loads((step / f"{index:06d}" / "part.json").read_text(encoding="utf-8"))
+        part = json.loads((home / "part.json").read_text(encoding="utf-8"))
+        for name, sha256 in part["files"].items():
+            stamp, now = part["stamps"][name], _stamp(home / name)
+            if stamp[0] != now[0] or (stamp != now and file_digest(home / name) != sha256):
+                raise ValueError(name)
     except FileNotFoundError:
-        return None
+        if not home.exists():
+            return None
+    except (ValueError, KeyError):
+        pass
+    else:
+        return {"files": part["files"], "result": part["result"]}
+    log.warning("%s, part %d: its files were changed or deleted; it is redone.", step.name, index)
+    shutil.rmtree(home)
+    return None
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of change: when these are as they were, a file is not hashed again."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -484,7 +514,10 @@ def clean(directory: Path, *, everything: bool = False) -> list[str]:
     lock = _take_lock(directory / ".steps" / "lock", directory)
     try:
         current = directory / ".steps" / "current.json"
-        used = json.loads(current.read_text()) if current.exists() and not everything else []
+        try:
+            used = [] if everything else json.loads(current.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # no run was ever finished here
+            used = []
         stale = [p for p in sorted((directory / ".steps").iterdir()) if p.is_dir() and p.name not in used]
         for path in stale:
             shutil.rmtree(path)

@@ -1,21 +1,22 @@
 """Decontamination: which documents share a run of words with the items of an evaluation set.
 
     item      one text of an evaluation set: a question, a passage, an answer
-    n-gram    ``ngram`` consecutive words of an item (13); an item of 8 to 12 words is one n-gram, all of it; a
-              shorter one is not searched for, since such phrases occur everywhere
+    n-gram    ``ngram`` consecutive words of an item (13); an item of 8 to 12 words is one n-gram, all of it;
+              a shorter one is not searched for, since such phrases occur everywhere
     overlap   a document contains at least one n-gram of an item
 
 Words are those of ``filters.words``: lower case, without punctuation and white space. The rule, any hit of 13
-words, is that of GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix C), which takes one n for each evaluation
-set, between 8 and 13, from the lengths of its items. Two deviations: here n is 13 for every item that is long
-enough, so that one short item does not make a whole set's n-grams short; and n-grams that many training documents
-contain are not exempted. Datatrove finds any 12 words, PaLM asks for 70 % of an item's 8-grams.
+words, is that of GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix C), which takes one n for each
+evaluation set, between 8 and 13, from the lengths of its items. Two deviations: here n is 13 for every item
+that is long enough, so that one short item does not make a whole set's n-grams short; and n-grams that many
+training documents contain are not exempted. Datatrove finds any 12 words, PaLM asks for 70 % of an item's
+8-grams.
 
     documents ── rolled hashes ──▶ bit filter ──▶ sorted hashes of all items ──▶ words compared, in Python
 
-The kernel reads every word and finds hashes; only documents with a hit become Python strings, and a hit counts only if the
-words are equal. Price: about 40 bytes of memory for each n-gram of the items; time proportional to the text
-for each length of n-gram that the items have (one to six).
+The kernel reads every word and finds hashes; only documents with a hit become Python strings, and a hit
+counts only if the words are equal. Price: about 40 bytes of memory for each n-gram of the items; time
+proportional to the text for each length of n-gram that the items have (one to six).
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ OVERLAP_SCHEMA = pa.schema(
     ]
 )
 
-_FILTER_BITS = 16  # for each hash, at least: about one word in 100 that is in no item is looked up for nothing
+_FILTER_BITS = (
+    16  # for each hash, at least: about one word in 100 that is in no item is looked up for nothing
+)
 _FORMAT = b"overlap-index-1"
 
 
@@ -65,8 +68,8 @@ class Grams:
         pointers: ``(n-grams + 1,) int64``: n-gram g has the postings pointers[g] to pointers[g + 1].
         item: ``(postings,) int64`` rows of items.
         word: ``(postings,) int64`` at which of the item's words the n-gram begins.
-        bits: ``(a power of two,) uint64``: a Bloom filter of one word and three bits for each hash, so that most
-            words of a document cost one access to memory.
+        bits: ``(a power of two,) uint64``: a Bloom filter of one word and three bits for each hash, so that
+            most words of a document cost one access to memory.
     """
 
     length: int
@@ -230,7 +233,7 @@ def _hits(column: pa.LargeStringArray, index: Index) -> Iterator[tuple[int, _Hit
 def _verified(
     hits: _Hits, document: list[str], index: Index, item_words: dict[int, list[str]]
 ) -> dict[int, tuple[int, list[tuple[int, int]]]]:
-    """Items whose words the document has: ``(n-gram's length, (place in the document, posting) ascending)``."""
+    """Items whose words the document has: length of n-gram, and ``(place, posting)``, places ascending."""
     matched: dict[int, tuple[int, list[tuple[int, int]]]] = {}
     for grams, places in hits:
         for place, gram in places:
@@ -246,7 +249,7 @@ def _verified(
 
 @vectorize(cache=True)
 def _pattern(hashed: np.uint64) -> np.uint64:
-    """The three bits of a hash in its word of the filter, from its upper bits: the lower ones choose the word."""
+    """The three bits of a hash in its word of the filter; its lowest bits choose the word."""
     one, last = np.uint64(1), np.uint64(63)
     return (
         (one << (hashed >> np.uint64(58)))

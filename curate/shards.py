@@ -10,10 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 COMPRESSION = "zstd"
+GROUP_ROWS = 4096
+GROUP_BYTES = 8 << 20
+"""A row group ends before it would hold more rows or bytes than these; a single larger row is a group of its own."""
 
 
 class ShardWriter:
-    """Writes one Parquet file; each ``write`` is a row group. A file without rows is a file, too.
+    """Writes one Parquet file in row groups of about ``GROUP_BYTES``, however the rows come. A file without rows is one, too.
 
     Args:
         path: the file to make.
@@ -23,12 +26,28 @@ class ShardWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema, self.rows = path, schema, 0
         self._writer = pq.ParquetWriter(path, schema, compression=COMPRESSION, compression_level=3)
+        self._held: list[pa.Table] = []
+        self._held_rows = self._held_bytes = 0
 
     def write(self, table: pa.Table) -> None:
         """Append rows; an empty table adds nothing."""
-        if table.num_rows:
-            self._writer.write_table(table.select(self.schema.names).cast(self.schema), row_group_size=table.num_rows)
-            self.rows += table.num_rows
+        table = table.select(self.schema.names).cast(self.schema)
+        self.rows += table.num_rows
+        step = max(1, min(GROUP_ROWS, table.num_rows * GROUP_BYTES // max(1, table.nbytes)))
+        for start in range(0, table.num_rows, step):
+            piece = table.slice(start, step)
+            if self._held and (
+                self._held_rows + piece.num_rows > GROUP_ROWS or self._held_bytes + piece.nbytes > GROUP_BYTES
+            ):
+                self._flush()
+            self._held.append(piece)
+            self._held_rows += piece.num_rows
+            self._held_bytes += piece.nbytes
+
+    def _flush(self) -> None:
+        if self._held:
+            self._writer.write_table(pa.concat_tables(self._held), row_group_size=self._held_rows)
+        self._held, self._held_rows, self._held_bytes = [], 0, 0
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -36,6 +55,8 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self._flush()
         self._writer.close()
 
 
@@ -43,7 +64,9 @@ def read_groups(path: Path | str, columns: Sequence[str] | None = None) -> Itera
     """The row groups of a Parquet file as tables, one in memory at a time."""
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=None if columns is None else list(columns), use_threads=False)
+            yield file.read_row_group(
+                group, columns=None if columns is None else list(columns), use_threads=False
+            )
 
 
 def read_rows(path: Path | str, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:

@@ -44,9 +44,11 @@ def string_buffers(texts: Texts) -> tuple[Offsets, Bytes]:
     if column.null_count:  # Arrow lets the slot of a null hold bytes
         column = pc.fill_null(column, "")
     _, offset_buffer, data_buffer = column.buffers()
-    if len(column) == 0 or offset_buffer is None:
-        return np.zeros(1, np.int64), np.zeros(1, np.uint8)
-    offsets = np.frombuffer(offset_buffer, np.int64)[column.offset : column.offset + len(column) + 1]
-    if data_buffer is None or data_buffer.size == 0:
-        return offsets, np.zeros(1, np.uint8)
-    return offsets, np.frombuffer(data_buffer, np.uint8)
+    offsets, data = np.zeros(1, np.int64), np.zeros(1, np.uint8)
+    if len(column) and offset_buffer is not None:
+        offsets = np.frombuffer(offset_buffer, np.int64)[column.offset : column.offset + len(column) + 1]
+        if data_buffer is not None and data_buffer.size:
+            data = np.frombuffer(data_buffer, np.uint8)
+    for array in (offsets, data):  # mapped files are read-only, other buffers not: kernels would be compiled for both
+        array.flags.writeable = False
+    return offsets, data

@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from curate.__main__ import add_where_and_how, start_logging
 from filters.errors import ConfigError, CurationError
+
+T = TypeVar("T")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,7 +64,7 @@ def _out(options: argparse.Namespace) -> Path:
     return Path(options.out)
 
 
-def _load(options: argparse.Namespace, cls: type) -> Any:
+def _load(options: argparse.Namespace, cls: type[T]) -> T | None:
     """The config, or None when it was only to be shown."""
     from curate.config import load_config, show_config
 
@@ -97,6 +99,7 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
+    from mixtures.study.report import judge
     from mixtures.study.run import run_study
     from mixtures.study.settings import StudyConfig
 
@@ -112,7 +115,7 @@ def _study(options: argparse.Namespace) -> int:
             command=f"mixtures study {options.config} --out {out}{flags}",
             **_where_and_how(options),
         )
-        print(done.summary())
+        print(f"verdict: {judge(done).sentence}")
         print(f"report: {out / 'report.html'}")
     return 0
 

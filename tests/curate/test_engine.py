@@ -94,6 +94,38 @@ def test_a_part_that_is_missing_is_run_alone(tmp_path: Path, parts: str) -> None
     assert not list(finished.directory.glob("tmp-*"))
 
 
+@pytest.mark.parametrize("damage", ["delete", "empty", "overwrite", "unreadable"])
+def test_a_part_whose_files_were_damaged_is_run_again(tmp_path: Path, parts: str, damage: str) -> None:
+    finished = run_letters(tmp_path / "run", letters(parts))
+    victim = finished.paths("text.txt")[1]
+    if damage == "delete":
+        victim.unlink()
+    elif damage == "unreadable":
+        (victim.parent / "part.json").write_text("")
+    else:
+        victim.write_text("" if damage == "empty" else "x")
+    assert run_letters(tmp_path / "run", letters(parts)) == finished
+    assert victim.read_text() == "b"
+    assert calls(tmp_path) == ["a", "b", "b", "c"]
+
+
+def test_files_that_were_copied_elsewhere_are_taken_for_what_they_hold(tmp_path: Path, parts: str) -> None:
+    finished = run_letters(tmp_path / "run", letters(parts))
+    for path in finished.paths("text.txt"):
+        os.utime(path, (1, 1))
+    assert run_letters(tmp_path / "run", letters(parts)) == finished
+    assert calls(tmp_path) == ["a", "b", "c"]
+
+
+def test_a_step_that_another_one_now_precedes_is_not_redone(tmp_path: Path, parts: str) -> None:
+    before = run_letters(tmp_path / "run", letters(parts))
+    with Run(tmp_path / "run", engine="inline", progress=False) as run:
+        run.step(Step("new", f"{parts}:write", [{"text": "n"}]))
+        after = run.step(letters(parts))
+    assert after == before
+    assert calls(tmp_path) == ["a", "b", "c", "n"]
+
+
 def test_changed_parameters_redo_the_step_and_say_what_changed(
     tmp_path: Path, parts: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,7 +214,7 @@ def test_times_stand_in_the_log_alone(tmp_path: Path, parts: str) -> None:
     events = [json.loads(line) for line in (tmp_path / "run" / "log" / "run.jsonl").read_text().splitlines()]
     assert [(e["step"], e["engine"], e["parts"], e["run"]) for e in events] == [("letters", "inline", 3, 3)]
     part = json.loads(next((tmp_path / "run" / ".steps").glob("*/000000/part.json")).read_text())
-    assert set(part) == {"files", "result"}
+    assert set(part) == {"files", "result", "stamps"}
 
 
 @pytest.mark.parametrize(("engine", "workers"), [("turbo", None), ("ray", 0)])
@@ -225,7 +257,10 @@ def test_a_users_cluster_is_joined_and_left_running(tmp_path: Path, parts: str) 
     node = {"num_cpus": 1, "object_store_memory": 150 << 20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, connect=False, head_node_args=node)
     try:
-        for run in ("first", "second"):  # a cluster that the first run had shut down could not serve the second
+        for run in (
+            "first",
+            "second",
+        ):  # a cluster that the first run had shut down could not serve the second
             with Run(tmp_path / run, ray_address=cluster.address, progress=False) as joined:
                 assert joined.engine == "ray"
                 assert joined.step(letters(parts)).digest == inline.digest

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from filters.errors import ConfigError, CurationError
+from filters.errors import ConfigError, CurationError, RunError
 
 
 def add_where_and_how(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CurationError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # no space, no permission, a file where a folder should be
+        print(f"error: {error.strerror or error}: {error.filename or options.command}", file=sys.stderr)
+        return RunError.exit_code
     except KeyboardInterrupt:
         print("interrupted; finished parts are kept: run the same command again to go on", file=sys.stderr)
         return 130

@@ -47,7 +47,9 @@ def _examples(examples: Examples, shards: Sequence[Mapping[str, Any]], seed: int
         row = 0
         for group in read_groups(shard["path"], ["id"]):
             for key in group["id"].to_pylist():
-                hashes.append(xxhash.xxh3_64_intdigest(f"{shard['source']}\0{key}".encode(), seed=seed & 0xFFFFFFFF))
+                hashes.append(
+                    xxhash.xxh3_64_intdigest(f"{shard['source']}\0{key}".encode(), seed=seed & 0xFFFFFFFF)
+                )
                 places.append((number, row))
                 row += 1
     order = np.argsort(np.array(hashes, np.uint64), kind="stable")[: examples.sample]

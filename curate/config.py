@@ -17,9 +17,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Hashable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
@@ -31,7 +33,16 @@ T = TypeVar("T")
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
-_BINARY = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "b": 1}
+_BINARY = {
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "b": 1,
+}
 
 Count = Annotated[int, "a count such as 30000, 30k or 20M"]
 Size = Annotated[int, "a size such as 64MB or 1GiB"]
@@ -40,18 +51,40 @@ MAX_CONFIG_BYTES = 4 << 20
 _MAX_DEPTH = 32
 
 
+_SCALARS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "null": (r"~|null|Null|NULL|", "~nN"),
+}
+"""The plain scalars of YAML 1.2's core schema, each with the letters that it can begin with; all else is text."""
+
+
 class _Yaml12(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 scalars, and an error for repeated keys."""
+    """SafeLoader with the scalars of YAML 1.2, and an error for repeated keys."""
 
 
+class _Dumper12(yaml.SafeDumper):
+    """SafeDumper that also puts in quotes what only YAML 1.2 takes for a number."""
+
+
+def _quote_breaks(dumper: _Dumper12, text: str) -> yaml.ScalarNode:
+    style = (
+        '"' if re.search("[\x85\u2028\u2029]", text) else None
+    )  # line ends for PyYAML, unless they are escaped
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper12.add_representer(str, _quote_breaks)
 _Yaml12.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("int", r"^[-+]?[0-9]+$|^0x[0-9a-fA-F]+$", "-+0123456789"),
-    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+.0123456789"),
-    ("null", r"^(?:~|null|Null|NULL|)$", "~nN"),
-):
-    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+for _name, (_pattern, _letters) in _SCALARS.items():
+    for _class in (_Yaml12, _Dumper12):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_letters)
+        )
 _Yaml12.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
 
 
@@ -70,19 +103,46 @@ def _mapping(loader: _Yaml12, node: yaml.MappingNode) -> dict[Hashable, Any]:
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-def _integer(loader: _Yaml12, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node)
-    return int(text, 16 if text.lower().startswith("0x") else 10)
+def _scalar(loader: _Yaml12, node: yaml.ScalarNode) -> bool | int | float | None:
+    """The value of a plain scalar; a tag that is written out may not fit its text."""
+    kind, text = node.tag.rpartition(":")[2], loader.construct_scalar(node)
+    if not re.fullmatch(_SCALARS[kind][0], text):
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{reprlib.repr(text)} is no {kind}", node.start_mark
+        )
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "float":
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if len(text) > 1000:  # Python refuses int() above 4,300 digits
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of {len(text)} digits", node.start_mark
+        )
+    return int(text, 16 if text.startswith("0x") else 10)
 
 
-_Yaml12.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Yaml12.add_constructor("tag:yaml.org,2002:int", _integer)
+def _text(loader: _Yaml12, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise yaml.constructor.ConstructorError(None, None, "half a surrogate pair", node.start_mark)
+    return text
+
+
+_Yaml12.yaml_constructors = {
+    "tag:yaml.org,2002:map": _mapping,
+    "tag:yaml.org,2002:seq": lambda loader, node: loader.construct_sequence(node, deep=True),
+    "tag:yaml.org,2002:str": _text,
+    **{f"tag:yaml.org,2002:{_name}": _scalar for _name in _SCALARS},
+    None: yaml.SafeLoader.construct_undefined,  # dates, bytes, sets, objects
+}
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """The plain values of a YAML document; ``ConfigError`` with the line for anything else."""
     try:
-        return yaml.load(text, Loader=_Yaml12)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Yaml12)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -140,7 +200,7 @@ def to_mapping(value: Any) -> Any:
 
 def show_config(value: Any) -> str:
     """The configuration as YAML with every default visible, as ``--show-config`` prints it."""
-    return yaml.safe_dump(to_mapping(value), sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(to_mapping(value), Dumper=_Dumper12, sort_keys=False, allow_unicode=True, width=110)
 
 
 def nearest(name: str, allowed: Sequence[str]) -> str:
@@ -149,15 +209,26 @@ def nearest(name: str, allowed: Sequence[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+_BRIEF = reprlib.Repr()  # aliases can make a value of a few lines that is written out in gigabytes
+_BRIEF.maxlevel = 2
+
+
 def _kind(value: Any) -> str:
-    names = {bool: "true/false", int: "a whole number", float: "a number", str: "text", dict: "a mapping", list: "a list"}
+    names = {
+        bool: "true/false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        dict: "a mapping",
+        list: "a list",
+    }
     return "nothing" if value is None else names.get(type(value), type(value).__name__)
 
 
 def _found(value: Any) -> str:
     if value is None:
         return "found nothing"
-    text = repr(value)
+    text = repr(value) if isinstance(value, str) else _BRIEF.repr(value)
     return f"found {text if len(text) <= 60 else text[:57] + '...'} ({_kind(value)})"
 
 
@@ -177,15 +248,17 @@ def _allowed(hint: Any) -> str:
         return "nothing (null)"
     if dataclasses.is_dataclass(hint):
         return "a mapping with " + ", ".join(f.name for f in dataclasses.fields(hint))
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(hint, str(hint))
+    return {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}.get(
+        hint, str(hint)
+    )
 
 
 def _parse_units(text: str, units: Mapping[str, int]) -> int | None:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
     if not match or match[2].lower() not in units:
         return None
-    number = float(match[1]) * units[match[2].lower()]
-    return int(number) if number == int(number) else None
+    number = Fraction(match[1]) * units[match[2].lower()]  # 2.3 * 1000 is no whole number in floating point
+    return int(number) if number.denominator == 1 else None
 
 
 def _convert(value: Any, hint: Any, where: str, faults: list[str], depth: int) -> Any:
@@ -205,12 +278,14 @@ def _convert(value: Any, hint: Any, where: str, faults: list[str], depth: int) -
     elif origin is Literal:
         if any(value == a and type(value) is type(a) for a in arguments):
             return value
-        hint_text = nearest(value, [str(a) for a in arguments]) if isinstance(value, str) else ""
-        faults.append(f"{where}: {_found(value)}{hint_text} Allowed: {_allowed(hint)}.")
+        near = nearest(value, [str(a) for a in arguments]) if isinstance(value, str) else ""
+        faults.append(f"{where}: {_found(value)}{near or '.'} Allowed: {_allowed(hint)}.")
         return None
     elif origin is tuple:
         if isinstance(value, list | tuple):
-            return tuple(_convert(v, arguments[0], f"{where}[{i}]", faults, depth + 1) for i, v in enumerate(value))
+            return tuple(
+                _convert(v, arguments[0], f"{where}[{i}]", faults, depth + 1) for i, v in enumerate(value)
+            )
     elif origin is dict:
         if isinstance(value, Mapping):
             converted = {}
@@ -222,7 +297,7 @@ def _convert(value: Any, hint: Any, where: str, faults: list[str], depth: int) -
                 converted[name] = _convert(entry, arguments[1], f"{where}.{key}", faults, depth + 1)
             return converted
     elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
             return float(value)
     elif hint is type(None):
         if value is None:
@@ -236,7 +311,9 @@ def _convert(value: Any, hint: Any, where: str, faults: list[str], depth: int) -
     return None
 
 
-def _convert_union(value: Any, options: tuple[Any, ...], hint: Any, where: str, faults: list[str], depth: int) -> Any:
+def _convert_union(
+    value: Any, options: tuple[Any, ...], hint: Any, where: str, faults: list[str], depth: int
+) -> Any:
     """The first alternative that fits; for mappings, the dataclass that shares the most names with it."""
     if value is None and type(None) in options:
         return None

@@ -59,8 +59,15 @@ def decide_part(
             writer.write(group.filter(pa.array(kept[position : position + group.num_rows])))
             position += group.num_rows
     drops = decisions.filter(pc.equal(decisions["action"], "drop"))
-    by_rule = {r["rule"]: r["rule_count"] for r in drops.group_by("rule").aggregate([("rule", "count")]).to_pylist()}
-    return {"rows": rows, "kept": int(kept.sum()), "dropped": int(dropped.sum()), "rules": dict(sorted(by_rule.items()))}
+    by_rule = {
+        r["rule"]: r["rule_count"] for r in drops.group_by("rule").aggregate([("rule", "count")]).to_pylist()
+    }
+    return {
+        "rows": rows,
+        "kept": int(kept.sum()),
+        "dropped": int(dropped.sum()),
+        "rules": dict(sorted(by_rule.items())),
+    }
 
 
 def _keys(documents: str) -> pa.Table:
@@ -100,5 +107,7 @@ def conservation_faults(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
         if c["read"] != c["quarantined"] + c["documents"]:
             faults.append(f"{source}: read {c['read']} records, but {c['documents']} documents and {c['quarantined']} in quarantine")  # fmt: skip
         if c["documents"] != c["kept"] + c["dropped"]:
-            faults.append(f"{source}: {c['documents']} documents, but {c['kept']} kept and {c['dropped']} dropped")
+            faults.append(
+                f"{source}: {c['documents']} documents, but {c['kept']} kept and {c['dropped']} dropped"
+            )
     return faults

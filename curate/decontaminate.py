@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.config import from_mapping
-from curate.overlap import Index, overlaps
+from curate.overlap import ITEM_SCHEMA, Index, overlaps
 from curate.shards import ShardWriter, read_groups
 from curate.sources import Source, SourceFile, read_records
+from filters.errors import DataError
 
 
-def read_items(name: str, source: Source, files: Sequence[SourceFile]) -> tuple[pa.Table, list[dict[str, Any]]]:
+def read_items(
+    name: str, source: Source, files: Sequence[SourceFile]
+) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The items of one evaluation set: id, source (the set), text; and those that cannot be read."""
     ids: list[str] = []
     texts: list[str] = []
@@ -23,31 +26,51 @@ def read_items(name: str, source: Source, files: Sequence[SourceFile]) -> tuple[
     for file in files:
         for records in read_records(file, source.columns):
             bad += [{"path": file.relative, **b} for b in records.bad]
-            given = records.table[f"field:{source.id}"].to_pylist() if source.id else [None] * records.table.num_rows
+            given = (
+                records.table[f"field:{source.id}"].to_pylist()
+                if source.id
+                else [None] * records.table.num_rows
+            )
             rows = records.table["row"].to_pylist()
-            for row, own, text in zip(rows, given, records.table[f"field:{source.text}"].to_pylist(), strict=True):
+            for row, own, text in zip(
+                rows, given, records.table[f"field:{source.text}"].to_pylist(), strict=True
+            ):
                 if text is None:
                     bad.append({"path": file.relative, "row": row, "reason": "missing_text"})
                     continue
-                ids.append(own if own is not None else f"{file.relative}#{row}")
+                ids.append(own or f"{file.relative}#{row}")
                 texts.append(text)
-    items = pa.table({"id": ids, "source": [name] * len(ids), "text": pa.array(texts, pa.large_string())})
-    return items, bad
+    return pa.table({"id": ids, "source": [name] * len(ids), "text": texts}, schema=ITEM_SCHEMA), bad
 
 
-def index_part(out: Path, *, against: Mapping[str, Any], files: Mapping[str, Any], ngram: int) -> dict[str, Any]:
-    """All evaluation items in one file that workers index: index.arrow."""
+def index_part(
+    out: Path, *, against: Mapping[str, Any], files: Mapping[str, Any], ngram: int
+) -> dict[str, Any]:
+    """All evaluation items in one file that workers index: index.arrow.
+
+    Raises:
+        DataError: a set without a single item that can be read; nothing would be looked for.
+    """
     tables = []
     unreadable = 0
     for name, entries in files.items():
         source = from_mapping(Source, against[name])
         items, bad = read_items(name, source, [SourceFile(Path(f["path"]), f["relative"], f["format"], f["compression"]) for f in entries])  # fmt: skip
+        if not items.num_rows:
+            raise DataError(
+                f"decontaminate.against.{name}: {len(bad)} items, none with a text in the field '{source.text}'. "
+                "Correct the field or the path, or take the set out."
+            )
         tables.append(items)
         unreadable += len(bad)
     items = pa.concat_tables(tables)
     index = Index.build(items, ngram=ngram)
     index.save(out / "index.arrow")
-    return {"rows": items.num_rows, "unreadable": unreadable, "not_searchable": sum(index.unsearchable.values())}
+    return {
+        "rows": items.num_rows,
+        "unreadable": unreadable,
+        "not_searchable": sum(index.unsearchable.values()),
+    }
 
 
 def overlaps_part(out: Path, *, documents: str, index: str) -> dict[str, Any]:
@@ -63,4 +86,3 @@ def overlaps_part(out: Path, *, documents: str, index: str) -> dict[str, Any]:
     with ShardWriter(out / "overlaps.parquet", found.schema) as writer:
         writer.write(found)
     return {"rows": rows, "overlaps": found.num_rows}
-

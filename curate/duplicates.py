@@ -54,9 +54,13 @@ def total_order(
         "quality": -np.where(np.isnan(quality), -1.0, quality),
         "length": -length,
     }
-    keys = pa.table({**{name: pa.array(columns[name]) for name in ("passing", *prefer)}, "source": source, "id": id})
+    keys = pa.table(
+        {**{name: pa.array(columns[name]) for name in ("passing", *prefer)}, "source": source, "id": id}
+    )
     keys = keys.append_column("row", pa.array(np.arange(len(keys))))
-    return keys.sort_by([(name, "ascending") for name in ("passing", *prefer, "source", "id")])["row"].to_numpy()
+    return keys.sort_by([(name, "ascending") for name in ("passing", *prefer, "source", "id")])[
+        "row"
+    ].to_numpy()
 
 
 def duplicates_part(
@@ -77,7 +81,11 @@ def duplicates_part(
     """Links of the documents of one batch. ``firsts[i]`` is the dense number of shard i's first document."""
     docs = pq.read_table(clusters, filters=[("batch", "==", batch)])["doc"].to_numpy()
     texts, facts = _gather(docs, documents, signals, passing, firsts)
-    quality = facts["quality"].to_numpy() if facts["quality"].null_count == 0 else facts["quality"].fill_null(np.nan).to_numpy()
+    quality = (
+        facts["quality"].to_numpy()
+        if facts["quality"].null_count == 0
+        else facts["quality"].fill_null(np.nan).to_numpy()
+    )
     by_source = facts["source"].to_pylist()
     order = total_order(
         passing=facts["passing"].to_numpy(),
@@ -110,7 +118,11 @@ def duplicates_part(
         "outcome": found["outcome"],
     }
     with ShardWriter(out / "links.parquet", LINKS) as writer:
-        writer.write(table_of(LINKS, doc=pa.array(docs[row.to_numpy()]), partner=pa.array(docs[partner.to_numpy()]), **keys))
+        writer.write(
+            table_of(
+                LINKS, doc=pa.array(docs[row.to_numpy()]), partner=pa.array(docs[partner.to_numpy()]), **keys
+            )
+        )
     with ShardWriter(out / "pairs.parquet", PAIRS) as writer:
         writer.write(table_of(PAIRS, id=facts["id"].take(row), source=facts["source"].take(row), **keys))
     return {
@@ -146,11 +158,15 @@ def _memberships(members: Sequence[str], docs: npt.NDArray[np.int64]) -> tuple[M
     found: dict[bool, list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]] = {True: [], False: []}
     for path in members:
         table = pq.read_table(path)
-        bucket, exact, doc = (table[name].to_numpy(zero_copy_only=False) for name in ("bucket", "exact", "doc"))
+        bucket, exact, doc = (
+            table[name].to_numpy(zero_copy_only=False) for name in ("bucket", "exact", "doc")
+        )
         position = np.minimum(np.searchsorted(docs, doc), len(docs) - 1)
         inside = docs[position] == doc
         for kind in found:
             chosen = inside & (exact == kind)
             found[kind].append((bucket[chosen], position[chosen].astype(np.int64)))
-    near, exact = (Memberships(*(np.concatenate([f[i] for f in found[kind]]) for i in (0, 1))) for kind in (False, True))
+    near, exact = (
+        Memberships(*(np.concatenate([f[i] for f in found[kind]]) for i in (0, 1))) for kind in (False, True)
+    )
     return near, exact

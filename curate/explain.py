@@ -8,9 +8,10 @@ from typing import Any
 
 from curate.config import nearest
 from curate.manifest import read_manifest
+from curate.sources import EXCERPT_CHARACTERS
 from filters.errors import ConfigError
 
-EXCERPT_CHARACTERS = 400
+TEXT_CHARACTERS = 400
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,10 +20,11 @@ class Explanation:
 
     Attributes:
         outcome: ``kept``, ``dropped`` or ``quarantined``.
-        origin: file, record number and line it was read from.
+        origin: file (``path``), record number (``row``) and ``line`` it was read from.
+        refused: why it is in quarantine, a code and its detail; empty for a document.
         decisions: its decision rows, every reason and not the first.
         signals: what was measured; empty for a quarantined record.
-        text: the document as it stands in documents/.
+        text: the document as it stands in documents/, or how the quarantined record begins.
         partners: excerpts of the documents or evaluation items that decisions name, by (source, id).
     """
 
@@ -30,6 +32,7 @@ class Explanation:
     source: str
     outcome: str
     origin: dict[str, Any]
+    refused: str
     decisions: list[dict[str, Any]]
     signals: dict[str, Any]
     text: str
@@ -37,12 +40,18 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"{self.source} / {self.id}: {self.outcome}"]
-        place = f"record {self.origin['row']}" + (f", line {self.origin['line']}" if self.origin.get("line") is not None else "")
+        place = f"record {self.origin['row']}" + (
+            f", line {self.origin['line']}" if self.origin.get("line") is not None else ""
+        )
         lines.append(f"  read from {self.origin['path']}, {place}")
+        if self.refused:
+            lines.append(f"  {self.refused}")
         for d in self.decisions:
             reason = f"  {d['action']:<9} {d['rule']}"
             if d["value"] is not None:
-                reason += f": {d['value']:.6g}" + (f" (bound {d['bound']:.6g})" if d["bound"] is not None else "")
+                reason += f": {d['value']:.6g}" + (
+                    f" (bound {d['bound']:.6g})" if d["bound"] is not None else ""
+                )
             if d["partner_id"] is not None:
                 reason += f", partner {d['partner_source']} / {d['partner_id']}"
             if d["span_start"] is not None:
@@ -51,19 +60,23 @@ class Explanation:
             excerpt = self.partners.get((d["partner_source"], d["partner_id"]))
             if excerpt:
                 lines.append(f"            partner: {_one_line(excerpt, 160)}")
-        if not self.decisions:
+        if not self.decisions and not self.refused:
             lines.append("  no rule fails, no duplicate, nothing edited")
         measured = {k: v for k, v in self.signals.items() if v is not None}
         for start in range(0, len(measured), 3):
             group = list(measured.items())[start : start + 3]
-            lines.append("  " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in group))
+            lines.append(
+                "  " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in group)
+            )
         if self.text:
-            lines.append(f"  text: {_one_line(self.text, EXCERPT_CHARACTERS)}")
+            lines.append(f"  text: {_one_line(self.text, TEXT_CHARACTERS)}")
         return "\n".join(lines)
 
 
 def explain(run: str | Path, id: str, *, source: str | None = None) -> list[Explanation]:
-    """Everything that the run directory records about the documents called ``id`` (one for each source that has it).
+    """Everything that the run directory records about the documents called ``id``, in all sources or in one.
+
+    Records in quarantine that repeat the id are among them; one that has no id is called ``<relative path>#<row>``.
 
     Raises:
         ConfigError: no such run, or no document and no quarantined record of that id.
@@ -73,24 +86,31 @@ def explain(run: str | Path, id: str, *, source: str | None = None) -> list[Expl
     directory = Path(run)
     manifest = read_manifest(directory, kind="curated")
     if source is not None and source not in manifest["counts"]:
-        raise ConfigError(f"--source: no source is called '{source}'{nearest(source, list(manifest['counts'])) or '.'}")
+        raise ConfigError(
+            f"--source: no source is called '{source}'{nearest(source, list(manifest['counts'])) or '.'}"
+        )
 
     def rows(folder: str, *conditions: Any) -> list[dict[str, Any]]:
-        return pl.scan_parquet(directory / folder / "*.parquet").filter(*conditions).collect().to_dicts()
+        shards = [directory / shard["path"] for shard in manifest["shards"][folder]]
+        return pl.scan_parquet(shards, glob=False).filter(*conditions).collect().to_dicts() if shards else []
 
-    wanted = [pl.col("id") == id] + ([pl.col("source") == source] if source else [])
+    inside = [pl.col("source") == source] if source is not None else []
     found = []
-    for document in rows("documents", *wanted):
+    for document in rows("documents", pl.col("id") == id, *inside):
         key = [pl.col("id") == id, pl.col("source") == document["source"]]
         decisions = rows("decisions", *key)
         signals = rows("signals", *key)[0]
         partners = {}
         for d in decisions:
             if d["stage"] in ("exact", "minhash"):
-                partner = rows("documents", pl.col("id") == d["partner_id"], pl.col("source") == d["partner_source"])
-                partners[(d["partner_source"], d["partner_id"])] = partner[0]["text"][:EXCERPT_CHARACTERS]
+                partner = rows(
+                    "documents", pl.col("id") == d["partner_id"], pl.col("source") == d["partner_source"]
+                )
+                partners[(d["partner_source"], d["partner_id"])] = partner[0]["text"][:TEXT_CHARACTERS]
             elif d["stage"] == "decontaminate":
-                partners[(d["partner_source"], d["partner_id"])] = document["text"][d["span_start"] : d["span_end"]]
+                partners[(d["partner_source"], d["partner_id"])] = document["text"][
+                    d["span_start"] : d["span_end"]
+                ]
         dropped = any(d["action"] == "drop" for d in decisions)
         found.append(
             Explanation(
@@ -98,19 +118,42 @@ def explain(run: str | Path, id: str, *, source: str | None = None) -> list[Expl
                 source=document["source"],
                 outcome="dropped" if dropped else "kept",
                 origin=rows("origins", *key)[0],
+                refused="",
                 decisions=decisions,
                 signals={k: v for k, v in signals.items() if k not in ("id", "source", "content_hash")},
                 text=document["text"],
                 partners=partners,
             )
         )
+    repeats = (pl.col("reason") == "repeated_id") & (pl.col("excerpt") == id[:EXCERPT_CHARACTERS])
+    for record in rows("quarantine", repeats | (pl.format("{}#{}", "path", "row") == id), *inside):
+        found.append(
+            Explanation(
+                id=id,
+                source=record["source"],
+                outcome="quarantined",
+                origin={name: record[name] for name in ("path", "row", "line")},
+                refused=f"{record['reason']}: {record['detail']}",
+                decisions=[],
+                signals={},
+                text="" if record["reason"] == "repeated_id" else record["excerpt"],
+                partners={},
+            )
+        )
     if found:
         return found
-    refused = rows("quarantine", pl.col("excerpt") == id, pl.col("reason") == "repeated_id")
-    if refused:
-        raise ConfigError(f"'{id}' is in quarantine only: " + "; ".join(r["detail"] for r in refused))
-    known = pl.scan_parquet(directory / "documents" / "*.parquet").select("id").head(100_000).collect()["id"].to_list()
-    raise ConfigError(f"{directory}: no document is called '{id}'{nearest(id, known) or '.'} Ids stand in documents/*.parquet.")
+    shards = [directory / shard["path"] for shard in manifest["shards"]["documents"]]
+    known = (
+        pl.scan_parquet(shards, glob=False)
+        .filter(*inside)
+        .select("id")
+        .head(100_000)
+        .collect()["id"]
+        .to_list()
+    )
+    raise ConfigError(
+        f"{directory}: no document is called '{id}'{nearest(id, known) or '.'} Ids stand in documents/*.parquet."
+    )
 
 
 def _one_line(text: str, limit: int) -> str:

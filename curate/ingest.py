@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,8 +26,8 @@ from curate.config import from_mapping
 from curate.engine import place_file
 from curate.schema import DECISIONS, ORIGINS, QUARANTINE, documents_schema, table_of
 from curate.shards import ShardWriter, read_groups
-from curate.sources import Source, SourceFile, read_records
-from filters.normalize import Normalize, normalize
+from curate.sources import EXCERPT_CHARACTERS, Source, SourceFile, read_records
+from filters.normalization import Normalize, normalize
 
 PART_BYTES = 64 << 20
 """Files of a source are grouped into parts of about this many bytes on disk."""
@@ -84,7 +85,13 @@ def ingest_part(
         for entry in files:
             file = SourceFile(Path(entry["path"]), entry["relative"], entry["format"], entry["compression"])
             with open(file.path, "rb") as raw:
-                inputs.append({"source": name, "path": file.relative, "sha256": hashlib.file_digest(raw, "sha256").hexdigest()})
+                inputs.append(
+                    {
+                        "source": name,
+                        "path": file.relative,
+                        "sha256": hashlib.file_digest(raw, "sha256").hexdigest(),
+                    }
+                )
             before = counts["read"]
             for records in read_records(file, columns):
                 table, bad = _with_keys(records.table, file, spec)
@@ -93,7 +100,11 @@ def ingest_part(
                 counts["quarantined"] += len(bad)
                 for fault in bad:
                     reasons[fault["reason"]] = reasons.get(fault["reason"], 0) + 1
-                quarantine.write(pa.Table.from_pylist([{"source": name, "path": file.relative, **b} for b in bad], QUARANTINE))
+                quarantine.write(
+                    pa.Table.from_pylist(
+                        [{"source": name, "path": file.relative, **b} for b in bad], QUARANTINE
+                    )
+                )
                 _write_documents(table, name, file, spec, options, meta, documents, origins, edits)
                 counts["rows"] += table.num_rows
             if counts["read"] == before:
@@ -113,11 +124,30 @@ def _with_keys(table: pa.Table, file: SourceFile, spec: Source) -> tuple[pa.Tabl
     lacks_text, lacks_id = pc.is_null(text), pc.or_kleene(pc.is_null(ids), pc.equal(ids, ""))
     broken = pc.fill_null(pc.or_(lacks_text, pc.fill_null(lacks_id, True)), True)
     if pc.any(broken).as_py():
-        for record in table.append_column("no_text", lacks_text).filter(broken).select(["row", "line", "no_text"]).to_pylist():
+        for record in (
+            table.append_column("no_text", lacks_text)
+            .filter(broken)
+            .select(["row", "line", "no_text"])
+            .to_pylist()
+        ):
             if record.pop("no_text"):
-                bad.append({**record, "reason": "missing_text", "detail": f"no text in the field '{spec.text}'", "excerpt": ""})
+                bad.append(
+                    {
+                        **record,
+                        "reason": "missing_text",
+                        "detail": f"no text in the field '{spec.text}'",
+                        "excerpt": "",
+                    }
+                )
             else:
-                bad.append({**record, "reason": "missing_id", "detail": f"no id in the field '{spec.id}'", "excerpt": ""})
+                bad.append(
+                    {
+                        **record,
+                        "reason": "missing_id",
+                        "detail": f"no id in the field '{spec.id}'",
+                        "excerpt": "",
+                    }
+                )
         keep = pc.invert(broken)
         table, ids = table.filter(keep), ids.filter(keep)
     return table.append_column("id", ids), bad
@@ -142,7 +172,9 @@ def _write_documents(
     if meta:
         fields = [pa.field(field, pa.string()) for field in sorted(meta)]
         values = [
-            table[f"field:{f.name}"].cast(pa.string()).combine_chunks() if f.name in spec.meta else pa.nulls(rows, pa.string())
+            table[f"field:{f.name}"].cast(pa.string()).combine_chunks()
+            if f.name in spec.meta
+            else pa.nulls(rows, pa.string())
             for f in fields
         ]
         columns["meta"] = pa.StructArray.from_arrays(values, fields=fields)
@@ -160,7 +192,9 @@ def identify_part(out: Path, *, documents: Sequence[str], parts: Sequence[int]) 
     import polars as pl
 
     tables = [
-        pl.read_parquet(path, columns=["id"]).with_row_index("row").with_columns(part=pl.lit(part, pl.Int64), row=pl.col("row").cast(pl.Int64))
+        pl.read_parquet(path, columns=["id"], glob=False)
+        .with_row_index("row")
+        .with_columns(part=pl.lit(part, pl.Int64), row=pl.col("row").cast(pl.Int64))
         for path, part in zip(documents, parts, strict=True)
     ]
     ids = pl.concat(tables)
@@ -177,9 +211,7 @@ def identify_part(out: Path, *, documents: Sequence[str], parts: Sequence[int]) 
     return {"rows": ids.height, "repeated": table.num_rows}
 
 
-def documents_part(
-    out: Path, *, part: int, ingested: Sequence[str], repeated: str | None
-) -> dict[str, Any]:
+def documents_part(out: Path, *, part: int, ingested: Sequence[str], repeated: str | None) -> dict[str, Any]:
     """One ingest part without its repeated documents, whose quarantine rows name both places.
 
     ``ingested`` are the directories of all ingest parts (an earlier place may lie in another part).
@@ -191,24 +223,23 @@ def documents_part(
         for file in files:
             place_file(home / file, out / file)
         return {"rows": pq.read_metadata(home / "documents.parquet").num_rows, "repeated": 0}
-    places = {p: pq.read_table(Path(ingested[p]) / "origins.parquet") for p in sorted({d["first_part"] for d in drop} | {part})}
-    rows = [d["row"] for d in drop]
-    kept = 0
+    places = {
+        p: pq.read_table(Path(ingested[p]) / "origins.parquet")
+        for p in sorted({d["first_part"] for d in drop} | {part})
+    }
+    rows = pa.array([d["row"] for d in drop], pa.int64())
+    is_first = np.ones(pq.read_metadata(home / "documents.parquet").num_rows, bool)
+    is_first[rows.to_numpy()] = False
     for file in files[:2]:
         first = 0
         schema = pq.read_schema(home / file)
         with ShardWriter(out / file, schema) as writer:
             for table in read_groups(home / file):
-                inside = [r - first for r in rows if first <= r < first + table.num_rows]
-                mask = [True] * table.num_rows
-                for r in inside:
-                    mask[r] = False
-                writer.write(table.filter(pa.array(mask)))
+                writer.write(table.filter(pa.array(is_first[first : first + table.num_rows])))
                 first += table.num_rows
-            kept = writer.rows
     edits = pq.read_table(home / "edits.parquet")
     with ShardWriter(out / "edits.parquet", EDITS) as writer:
-        writer.write(edits.filter(pc.invert(pc.is_in(edits["row"], pa.array(rows, pa.int64())))))
+        writer.write(edits.filter(pc.invert(pc.is_in(edits["row"], rows))))
     faults = []
     for d in drop:
         here = places[part].slice(d["row"], 1).to_pylist()[0]
@@ -222,12 +253,11 @@ def documents_part(
                 "reason": "repeated_id",
                 "detail": f"the id '{here['id']}' was given before by {there['path']}, record {there['row']}"
                 + (f" (line {there['line']})" if there["line"] is not None else ""),
-                "excerpt": here["id"][:200],
+                "excerpt": here["id"][:EXCERPT_CHARACTERS],
             }
         )
     with ShardWriter(out / "quarantine.parquet", QUARANTINE) as writer:
         for table in read_groups(home / "quarantine.parquet"):
             writer.write(table)
         writer.write(pa.Table.from_pylist(faults, QUARANTINE))
-    return {"rows": kept, "repeated": len(drop)}
-
+    return {"rows": int(is_first.sum()), "repeated": len(drop)}

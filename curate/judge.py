@@ -20,6 +20,7 @@ from curate.config import from_mapping
 from curate.schema import DECISIONS, table_of
 from curate.settings import PolicySettings, SourcePolicy
 from curate.shards import ShardWriter
+from filters.errors import ConfigError
 from filters.gopher import RULES
 from filters.rules import Rule, failing, set_bounds
 
@@ -34,18 +35,23 @@ def judge(signals: pa.Table, policy: PolicySettings | None = None) -> pa.Table:
         signals: what ``measure`` gives; with a column ``source``, rules may differ by source.
         policy: presets, bounds and exceptions; by default Gopher's rules.
 
+    Raises:
+        ConfigError: a bound for a rule that there is not, or a rule on something that was not measured.
+
     >>> judge(pa.table({"word_count": [3, 60]}), PolicySettings(use=()))["row"].to_pylist()
     []
     """
     policy = policy or PolicySettings()
+    set_bounds([rule for rules in RULES.values() for rule in rules], policy.set)
+    tables = [VERDICTS.empty_table()]
     if "source" not in signals.column_names:
-        return _judge_source(signals, np.arange(len(signals)), policy, SourcePolicy())
-    tables = []
-    for source in pc.unique(signals["source"]).to_pylist():
-        rows = np.flatnonzero(pc.equal(signals["source"], source).to_numpy(zero_copy_only=False))
-        own = policy.sources.get(source, SourcePolicy())
-        tables.append(_judge_source(signals.take(pa.array(rows)), rows, policy, own))
-    verdicts = pa.concat_tables(tables) if tables else VERDICTS.empty_table()
+        tables.append(_judge_source(signals, np.arange(len(signals)), policy, SourcePolicy()))
+    else:
+        for source in pc.unique(signals["source"]).to_pylist():
+            rows = np.flatnonzero(pc.equal(signals["source"], source).to_numpy(zero_copy_only=False))
+            own = policy.sources.get(source, SourcePolicy())
+            tables.append(_judge_source(signals.take(pa.array(rows)), rows, policy, own))
+    verdicts = pa.concat_tables(tables)
     return verdicts.sort_by([("row", "ascending"), ("stage", "ascending"), ("rule", "ascending")])
 
 
@@ -67,21 +73,29 @@ def _judge_source(signals: pa.Table, rows: np.ndarray, policy: PolicySettings, o
         )
     ]
     if own.language and policy.language.keep:
-        wrong = pc.invert(pc.is_in(signals["language"], pa.array(policy.language.keep)))
-        where = pc.indices_nonzero(pc.fill_null(wrong, False))
-        detail = pc.binary_join_element_wise("language", signals["language"].take(where), "is not kept", " ")
+        language = _column(signals, "language", "policy.language.keep")
+        wrong = pc.and_(pc.is_valid(language), pc.invert(pc.is_in(language, pa.array(policy.language.keep))))
+        where = pc.indices_nonzero(wrong)
+        detail = pc.binary_join_element_wise("language", language.take(where), "is not kept", " ")
         tables.append(_verdicts(signals, rows, where, "language", "language.keep", detail=detail))
     for stage, apply, signal, bound in (
         ("language", own.language, "language_score", policy.language.min_score),
         ("quality", own.quality, "quality", policy.quality.min_score),
     ):
         if apply and bound is not None:
-            where = pc.indices_nonzero(pc.fill_null(pc.less(signals[signal], bound), False))
-            values = signals[signal].take(where)
+            column = _column(signals, signal, f"policy.{stage}.min_score")
+            where = pc.indices_nonzero(pc.fill_null(pc.less(column, bound), False))
+            values = column.take(where)
             tables.append(
                 _verdicts(signals, rows, where, stage, f"{stage}.min_score", value=values, bound=bound)
             )
     return pa.concat_tables(tables)
+
+
+def _column(signals: pa.Table, name: str, needed_by: str) -> pa.ChunkedArray:
+    if name not in signals.column_names:
+        raise ConfigError(f"{needed_by}: '{name}' was not measured. Measure it, or take the rule out.")
+    return signals[name]
 
 
 def _verdicts(

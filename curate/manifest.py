@@ -26,7 +26,7 @@ def read_manifest(directory: Path, *, kind: str | None = None) -> dict[str, Any]
 
     Raises:
         ConfigError: there is none, or it is of another kind.
-        DataError: it is of a newer format, or not JSON.
+        DataError: it is of a newer format, or no manifest of ours at all.
     """
     path = Path(directory) / NAME
     if not path.is_file():
@@ -39,13 +39,15 @@ def read_manifest(directory: Path, *, kind: str | None = None) -> dict[str, Any]
         raise DataError(
             f"{path}: not readable as JSON ({error}). Run the command that makes it again."
         ) from None
-    if manifest.get("format", 0) > FORMAT:
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
+        raise DataError(f"{path}: no manifest of this project: it names no format. Give another directory.")
+    if manifest["format"] > FORMAT:
         raise DataError(
             f"{path}: format {manifest['format']}; this version reads up to format {FORMAT}. Install a newer curate-mixtures."
         )
     if kind is not None and manifest.get("kind") != kind:
         raise ConfigError(f"{path}: a directory of kind '{manifest.get('kind')}'; needed: '{kind}'.")
-    return dict(manifest)
+    return manifest
 
 
 def verify_shards(directory: Path) -> int:

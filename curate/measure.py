@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curate.config import nearest
 from curate.schema import documents_schema
 from curate.shards import ShardWriter, read_groups
 from filters.column import string_buffers
+from filters.errors import ConfigError
 from filters.signals import text_signals
 
 EXACT_BAND = 65535
@@ -64,10 +66,15 @@ def measure(
         language: also detect the language (columns ``language`` and ``language_score``).
         quality_model: a model of ``filters.train_quality``; without one the column ``quality`` is null.
 
+    Raises:
+        ConfigError: no column of that name, or no group of signals of that name.
+
     >>> table = measure(pa.table({"text": ["one two three"]}), language=False)
     >>> table["word_count"].to_pylist()
     [3]
     """
+    if text not in data.column_names:
+        raise ConfigError(f"text: no column is called '{text}'{nearest(text, data.column_names) or '.'} Columns: {', '.join(data.column_names)}.")  # fmt: skip
     texts = data[text]
     columns: dict[str, Any] = {name: data[name] for name in ("id", "source") if name in data.column_names}
     measured = text_signals(texts, groups=tuple(signals))

@@ -19,7 +19,7 @@ from curate.decide import conservation_faults
 from curate.engine import EngineName, Finished, Run, Step, digest_of
 from curate.group import count_partitions
 from curate.ingest import group_files
-from curate.manifest import write_manifest
+from curate.manifest import NAME, write_manifest
 from curate.settings import CurateConfig, faults_across
 from curate.sources import SourceFile, find_files
 from filters.errors import ConfigError, DataError, RunError
@@ -98,6 +98,7 @@ class _Curation:
         self.inputs: list[dict[str, str]] = []
 
     def run_all(self) -> Curated:
+        (self.run.directory / NAME).unlink(missing_ok=True)  # until the end the directory is no finished run
         ingested, quarantine = self._ingest()
         documents = self._documents(ingested, quarantine)
         rows = [r["rows"] for r in documents.results]

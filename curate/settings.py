@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from typing import Literal
 
+from curate.config import nearest
 from curate.sources import Source
-from filters.normalize import Normalize
+from filters.errors import ConfigError
+from filters.gopher import RULES
+from filters.normalization import Normalize
+from filters.rules import set_bounds
 
 Preset = Literal["gopher", "gopher_repetition"]
 
@@ -66,6 +72,13 @@ class Quality:
     epochs: int = 5
     learning_rate: float = 0.1
 
+    def __post_init__(self) -> None:
+        for name, most in (("dim", 1000), ("word_ngrams", 10), ("bucket", 10**8), ("epochs", 1000)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: found {getattr(self, name)}; allowed: 1 to {most}.")
+        if not 0 < self.learning_rate <= 10:
+            raise ValueError(f"learning_rate: found {self.learning_rate}; allowed: above 0, at most 10.")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measure:
@@ -74,6 +87,12 @@ class Measure:
     signals: tuple[Preset, ...] = ("gopher", "gopher_repetition")
     language: bool = True
     quality: Quality | None = None
+
+    def __post_init__(self) -> None:
+        if "gopher" not in self.signals:
+            raise ValueError(
+                f"signals: found {list(self.signals)}; 'gopher' must be among them: deduplication needs its counts."
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,6 +136,9 @@ class Dedup:
     minhash: MinHash | None = dataclasses.field(default_factory=MinHash)
     prefer: tuple[Literal["priority", "quality", "length"], ...] = ("priority", "quality", "length")
 
+    def __post_init__(self) -> None:
+        _check_distinct("prefer", self.prefer)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decontaminate:
@@ -133,6 +155,8 @@ class Decontaminate:
     ngram: int = 13
 
     def __post_init__(self) -> None:
+        if not self.against:
+            raise ValueError("against: found an empty mapping; allowed: at least one evaluation set.")
         if not 8 <= self.ngram <= 64:
             raise ValueError(f"ngram: found {self.ngram}; allowed: 8 to 64.")
 
@@ -144,12 +168,18 @@ class LanguagePolicy:
     keep: tuple[str, ...] = ()
     min_score: float | None = None
 
+    def __post_init__(self) -> None:
+        _check_score(self.min_score)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QualityPolicy:
     """The lowest quality score that stays."""
 
     min_score: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_score(self.min_score)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,6 +194,9 @@ class SourcePolicy:
     use: tuple[Preset, ...] | None = None
     language: bool = True
     quality: bool = True
+
+    def __post_init__(self) -> None:
+        _check_distinct("use", self.use or ())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,6 +215,9 @@ class PolicySettings:
     quality: QualityPolicy = dataclasses.field(default_factory=QualityPolicy)
     sources: dict[str, SourcePolicy] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _check_distinct("use", self.use)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CurateConfig:
@@ -196,20 +232,40 @@ class CurateConfig:
     decontaminate: Decontaminate | None = None
     policy: PolicySettings = dataclasses.field(default_factory=PolicySettings)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: found {self.seed}; allowed: 0 to {2**32 - 1}.")
+
     @property
     def meta(self) -> tuple[str, ...]:
         """The meta fields that any source declares, sorted."""
         return tuple(sorted({field for source in self.sources.values() for field in source.meta}))
 
 
+def _check_distinct(name: str, values: Sequence[str]) -> None:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name}: found {list(values)}; allowed: each once.")
+
+
+def _check_score(bound: float | None) -> None:
+    if bound is not None and not 0 <= bound <= 1:
+        raise ValueError(f"min_score: found {bound}; allowed: 0 to 1.")
+
+
 def faults_across(config: CurateConfig) -> list[str]:
     """Mistakes that no single section can see: names that must agree with each other."""
-    from curate.config import nearest
-    from filters.gopher import RULES
-
     faults = []
     if not config.sources:
         faults.append("$.sources: found an empty mapping; allowed: at least one source.")
+    against = config.decontaminate.against if config.decontaminate else {}
+    for where, name in [
+        *(("$.sources", n) for n in config.sources),
+        *(("$.decontaminate.against", n) for n in against),
+    ]:
+        if not re.fullmatch(r"\w[\w .-]*", name):
+            faults.append(
+                f"{where}.{name}: found the name {name!r}; allowed: letters, digits, blanks and . _ - in it."
+            )
     named = [(f"$.policy.sources.{name}", name) for name in config.policy.sources]
     quality = config.measure.quality
     for side in ("positives", "negatives") if quality else ():
@@ -217,15 +273,68 @@ def faults_across(config: CurateConfig) -> list[str]:
     for where, name in named:
         if name not in config.sources:
             faults.append(f"{where}: no source is called '{name}'{nearest(name, list(config.sources)) or '.'} Allowed: {', '.join(config.sources)}.")  # fmt: skip
-    known = {rule.name: rule for rules in RULES.values() for rule in rules}
-    for name in config.policy.set:
-        if name not in known:
-            faults.append(f"$.policy.set.{name}: no such rule{nearest(name, list(known)) or '.'} Allowed: {', '.join(known)}.")
-    for preset in config.policy.use:
-        if preset not in config.measure.signals:
-            faults.append(f"$.policy.use: '{preset}' needs its signals; add it to measure.signals.")
     if config.policy.quality.min_score is not None and quality is None:
         faults.append("$.policy.quality.min_score: nothing measures quality; add measure.quality.")
-    if (config.policy.language.keep or config.policy.language.min_score is not None) and not config.measure.language:
-        faults.append("$.policy.language: nothing measures the language; set measure.language: true.")
+    return faults + _rule_faults(config) + _language_faults(config) + _band_faults(config)
+
+
+def _rule_faults(config: CurateConfig) -> list[str]:
+    """Presets whose signals are not measured, and bounds that no rule in use has or that contradict each other."""
+    policy = config.policy
+    places = {"$.policy.use": policy.use}
+    places |= {
+        f"$.policy.sources.{name}.use": own.use for name, own in policy.sources.items() if own.use is not None
+    }
+    faults = [
+        f"{place}: '{preset}' needs its signals; add it to measure.signals."
+        for place, presets in places.items()
+        for preset in presets
+        if preset not in config.measure.signals
+    ]
+    known = {rule.name: preset for preset, rules in RULES.items() for rule in rules}
+    used = {preset for presets in places.values() for preset in presets}
+    for name in policy.set:
+        if name not in known:
+            faults.append(
+                f"$.policy.set.{name}: no such rule{nearest(name, list(known)) or '.'} Allowed: {', '.join(known)}."
+            )
+        elif known[name] not in used:
+            faults.append(
+                f"$.policy.set.{name}: the rule is not in use; add '{known[name]}' to policy.use, or take this out."
+            )
+    try:
+        set_bounds([r for rules in RULES.values() for r in rules], {n: b for n, b in policy.set.items() if n in known}, where="$.policy.set")  # fmt: skip
+    except ConfigError as error:
+        faults += error.faults
     return faults
+
+
+def _language_faults(config: CurateConfig) -> list[str]:
+    language = config.policy.language
+    if not language.keep and language.min_score is None:
+        return []
+    if not config.measure.language:
+        return ["$.policy.language: nothing measures the language; set measure.language: true."]
+    if not language.keep:
+        return []
+    from filters.language import known_languages
+
+    known = known_languages()
+    return [
+        f"$.policy.language.keep[{i}]: no language has the code '{code}'{nearest(code, known) or '.'} Allowed: {', '.join(known)}."
+        for i, code in enumerate(language.keep)
+        if code not in known
+    ]
+
+
+def _band_faults(config: CurateConfig) -> list[str]:
+    minhash = config.dedup.minhash
+    if minhash is None or minhash.permutations is None:
+        return []
+    from curate.minhash import choose_bands
+
+    try:
+        choose_bands(minhash.threshold, minhash.permutations, minhash.recall)
+    except ConfigError as error:
+        return [f"$.dedup.minhash.permutations: {fault}" for fault in error.faults]
+    return []

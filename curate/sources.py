@@ -8,16 +8,21 @@ rows. Nothing is lost silently: every record of the file is in one of the two, a
     line  line of the file, from 1, where the format has lines
 
 JSONL is parsed by Arrow block by block; a block that Arrow refuses is read again line by line, so that one bad line
-costs its own block only. Lines end at "\\n" alone: U+2028 and U+0085 are text. Memory: one block (8 MiB of text) and
-its table; a line longer than 256 MiB is quarantined.
+costs its own block only. Whatever Arrow lets pass and the line reader does not is looked for first: what becomes of a
+line never depends on its neighbours. Lines end at "\\n" alone: U+2028 and U+0085 are text. CSV is read strictly (RFC
+4180): text behind a closing quote, or a quote that is never closed, is a fault of its record and no guess. Memory: one
+block (8 MiB of text) and its table; a line longer than 256 MiB is quarantined.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import glob
+import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +30,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
+import pyarrow.compute as pc
 import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
@@ -50,9 +55,13 @@ SUFFIXES: dict[str, Format] = {
     ".md": "text",
 }
 COMPRESSIONS = (".gz", ".zst")
+COLUMNAR: tuple[Format, ...] = ("parquet", "arrow")
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 256 << 20
+MAX_JSON_DEPTH = 500
+"""Far below where Python's own parser gives up, which depends on how deep the caller stands."""
+
 BATCH_ROWS = 4096
 EXCERPT_CHARACTERS = 200
 
@@ -63,7 +72,7 @@ class Source:
 
     Attributes:
         path: glob patterns, relative to where the command runs. ``**`` descends into folders.
-        text: the field that holds the text (dots descend into nested JSON objects: ``data.text``).
+        text: the field that holds the text (dots descend into nested objects and structs: ``data.text``).
         id: the field with the document's own id; without it the id is ``<relative path>#<row>``.
         meta: further fields to keep, as text.
         priority: which source's copy of a duplicate stays; the higher wins.
@@ -78,11 +87,21 @@ class Source:
     format: Format | None = None
 
     def __post_init__(self) -> None:
+        if not self.patterns or "" in self.patterns:
+            raise ValueError(
+                f"path: found {self.path!r}; allowed: a file, a glob pattern, or a list of them."
+            )
         for pattern in self.patterns:
             if "://" in pattern:
-                raise ValueError(f"path: found {pattern!r}; allowed: local files. Copy or mount the remote files first.")
+                raise ValueError(
+                    f"path: found {pattern!r}; allowed: local files. Copy or mount the remote files first."
+                )
+        if "" in (self.text, self.id, *self.meta):
+            raise ValueError("text, id, meta: found an empty name; allowed: the name of a field.")
         if len(set(self.meta)) < len(self.meta):
             raise ValueError(f"meta: found {list(self.meta)}; allowed: each field once.")
+        if abs(self.priority) > 10**9:
+            raise ValueError(f"priority: found {self.priority}; allowed: -10^9 to 10^9.")
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -124,17 +143,20 @@ def find_files(name: str, source: Source) -> list[SourceFile]:
     """The files of a source in the order of their relative paths, whatever order the file system lists them in.
 
     Raises:
-        ConfigError: a pattern that matches nothing, a suffix that names no format, or two files of the same name.
+        ConfigError: a pattern that matches nothing, a suffix that names no format, two files of one name, or one file
+            under two names.
     """
     found: dict[str, SourceFile] = {}
+    names: dict[Path, str] = {}
     faults = []
     for pattern in source.patterns:
         base = _fixed_part(pattern)
-        paths = [Path(p) for p in glob.glob(pattern, recursive=True) if os.path.isfile(p)]
+        listed = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
+        paths = [Path(p) for p in listed if os.path.isfile(p)]
         if not paths:
             faults.append(f"$.sources.{name}.path: '{pattern}' matches no file{_nearest_file(pattern)}")
         for path in paths:
-            relative = path.relative_to(base).as_posix() if base != path else path.name
+            relative = path.relative_to(base).as_posix()
             try:
                 format_, compression = _format_of(path, source.format)
             except ValueError as error:
@@ -145,6 +167,11 @@ def find_files(name: str, source: Source) -> list[SourceFile]:
                 faults.append(
                     f"$.sources.{name}.path: '{other.path}' and '{path}' would both be called '{relative}'; "
                     "keys are <relative path>#<row>. Make them two sources, or one pattern with a common folder."
+                )
+            if names.setdefault(path.absolute(), relative) != relative:
+                faults.append(
+                    f"$.sources.{name}.path: '{path}' would be read twice, as '{names[path.absolute()]}' and as "
+                    f"'{relative}'. Let only one pattern match it."
                 )
             found[relative] = SourceFile(path, relative, format_, compression)
     if faults:
@@ -160,6 +187,8 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _nearest_file(pattern: str) -> str:
+    if os.path.isdir(pattern):
+        return f": it is a folder. Name its files: '{Path(pattern) / '**' / '*.jsonl'}'."
     folder = Path(pattern).parent
     while glob.has_magic(str(folder)) or not folder.is_dir():
         if folder == folder.parent:
@@ -170,11 +199,20 @@ def _nearest_file(pattern: str) -> str:
 
 
 def _format_of(path: Path, given: Format | None) -> tuple[Format, str]:
-    compression = path.suffix if path.suffix in COMPRESSIONS else ""
-    name = path.name.removesuffix(compression)
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{os.fsencode(path)!r}: the name is not UTF-8. Rename the file.") from None
+    compression = path.suffix.lower() if path.suffix.lower() in COMPRESSIONS else ""
+    name = path.stem if compression else path.name
     format_ = given or SUFFIXES.get(Path(name).suffix.lower())
     if format_ is None:
-        raise ValueError(f"'{path}': the suffix names no format; allowed: {', '.join(SUFFIXES)}, each also with .gz or .zst. Set format:")  # fmt: skip
+        raise ValueError(
+            f"'{path}': the suffix names no format; allowed: {', '.join(SUFFIXES)}; those that hold lines or text also "
+            f"with {' or '.join(COMPRESSIONS)}. Rename the file, or set the source's format."
+        )
+    if compression and format_ in COLUMNAR:
+        raise ValueError(f"'{path}': {format_} files are compressed inside, not as a whole. Unpack the file.")
     return format_, compression
 
 
@@ -235,8 +273,11 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
         if out:
             yield out
     while fed and not decoder.eof:
-        out = decoder.decompress(b"", 1 << 20)
-        if not out:
+        try:
+            out = decoder.decompress(b"", 1 << 20)
+        except zlib.error as error:
+            raise BrokenStreamError(str(error)) from None
+        if not out and not decoder.eof:
             raise BrokenStreamError("the gzip stream ends before its end marker")
         yield out
 
@@ -263,11 +304,66 @@ def _unzstd(file: BinaryIO) -> Iterator[bytes]:
         raise BrokenStreamError("the zstd stream ends before its last frame does")
 
 
-def _bad(reason: str, detail: str, *, row: int | None, line: int | None = None, excerpt: bytes | str = b"") -> dict[str, Any]:
-    if isinstance(excerpt, bytes):
-        excerpt = excerpt[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
-    excerpt = excerpt[:EXCERPT_CHARACTERS].encode("utf-8", "backslashreplace").decode()
-    return {"row": row, "line": line, "reason": reason, "detail": detail, "excerpt": excerpt}
+def _bad(
+    reason: str, detail: str, *, row: int, line: int | None = None, excerpt: bytes = b""
+) -> dict[str, Any]:
+    shown = excerpt[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")[:EXCERPT_CHARACTERS]
+    return {"row": row, "line": line, "reason": reason, "detail": detail, "excerpt": shown}
+
+
+# -- lines -----------------------------------------------------------------------------------------------------------
+
+Fault = tuple[str, str]
+"""Why a record is not in the table: (reason, detail)."""
+
+
+def _line_blocks(file: SourceFile) -> Iterator[tuple[bytes, Fault | None]]:
+    """Blocks of whole lines in file order; where a line cannot be had, an empty block and the fault in its place.
+
+    A last line without a newline is a line, except where the stream broke: there it is half a record. A line that is
+    too long is passed over, and the file goes on behind it.
+    """
+    held: list[bytes] = []
+    size, is_skipping = 0, False
+    try:
+        for chunk in _without_mark(decompressed(file.path, file.compression)):
+            if is_skipping:
+                _, newline, chunk = chunk.partition(b"\n")
+                is_skipping = not newline
+            held.append(chunk)
+            size += len(chunk)
+            if size < BLOCK_BYTES or (b"\n" not in chunk and size <= MAX_LINE_BYTES):
+                continue
+            whole, newline, rest = b"".join(held).rpartition(b"\n")
+            if newline:
+                yield whole + newline, None
+            if len(rest) > MAX_LINE_BYTES:
+                yield b"", _too_long()
+                rest, is_skipping = b"", True
+            held, size = [rest], len(rest)
+    except BrokenStreamError as error:
+        whole, newline, _ = b"".join(held).rpartition(b"\n")
+        if newline:
+            yield whole + newline, None
+        yield b"", ("broken_stream", str(error))
+        return
+    if size:
+        yield b"".join(held), None
+
+
+def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks without a byte order mark at the start, however they are cut."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= 3:
+            break
+    yield head.removeprefix(b"\xef\xbb\xbf")
+    yield from chunks
+
+
+def _too_long() -> Fault:
+    return "line_too_long", f"the line is longer than {MAX_LINE_BYTES:,} bytes"
 
 
 # -- JSONL -----------------------------------------------------------------------------------------------------------
@@ -275,40 +371,13 @@ def _bad(reason: str, detail: str, *, row: int | None, line: int | None = None, 
 
 def _read_jsonl(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
     row, line = 0, 1
-    for block, broken in _line_blocks(file):
-        if block:
+    for block, fault in _line_blocks(file):
+        if fault is not None:
+            yield _one_bad(_bad(*fault, row=row, line=line), columns)
+            row, line = row + 1, line + 1
+        else:
             records, row, line = _parse_block(block, columns, row, line)
             yield records
-        if broken:
-            bad = _bad("broken_stream", f"{broken}; records up to line {line - 1} were read", row=row, line=line)
-            yield Records(_string_table([], [], {c: [] for c in columns}), [bad], 1)
-
-
-def _line_blocks(file: SourceFile) -> Iterator[tuple[bytes, str]]:
-    """Blocks of whole lines, and the reason for a break with the last of them.
-
-    A last line without a newline is a line, except where the stream broke: there it is half a record.
-    """
-    held: list[bytes] = []
-    size, first = 0, True
-    try:
-        for chunk in decompressed(file.path, file.compression):
-            if first:
-                chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False
-            held.append(chunk)
-            size += len(chunk)
-            if size < BLOCK_BYTES or b"\n" not in chunk:
-                if size > MAX_LINE_BYTES:
-                    raise BrokenStreamError(f"a line longer than {MAX_LINE_BYTES >> 20} MiB")
-                continue
-            whole, _, rest = b"".join(held).rpartition(b"\n")
-            yield whole + b"\n", ""
-            held, size = [rest], len(rest)
-    except BrokenStreamError as error:
-        whole, newline, _ = b"".join(held).rpartition(b"\n")
-        yield whole + newline, str(error)
-        return
-    yield b"".join(held), ""
 
 
 def _parse_block(block: bytes, columns: Sequence[str], row: int, line: int) -> tuple[Records, int, int]:
@@ -316,16 +385,17 @@ def _parse_block(block: bytes, columns: Sequence[str], row: int, line: int) -> t
     if not block.endswith(b"\n"):
         block += b"\n"
     n_lines = block.count(b"\n")
-    if _one_object_a_line(block) and not any("." in c for c in columns):
+    if not any("." in c for c in columns) and _is_plain(block):
         for types in ({}, {c: pa.int64() for c in columns[1:2]}):
             schema = pa.schema([(c, types.get(c, pa.large_string())) for c in columns])
             try:
                 table = pajson.read_json(
                     pa.BufferReader(block),
-                    parse_options=pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+                    parse_options=pajson.ParseOptions(
+                        explicit_schema=schema, unexpected_field_behavior="ignore"
+                    ),
                     read_options=pajson.ReadOptions(use_threads=False, block_size=len(block)),
                 )
-                table.validate(full=True)
             except pa.ArrowInvalid:
                 continue
             if table.num_rows == n_lines:
@@ -336,15 +406,45 @@ def _parse_block(block: bytes, columns: Sequence[str], row: int, line: int) -> t
     return _parse_lines(block, columns, row, line)
 
 
-def _one_object_a_line(block: bytes) -> bool:
+def _is_plain(block: bytes) -> bool:
+    """Whether every line looks like one object, and none has what Arrow lets pass and ``_parse_line`` refuses."""
+    try:
+        pa.LargeStringArray.from_buffers(
+            1, pa.py_buffer(np.array([0, len(block)])), pa.py_buffer(block)
+        ).validate(full=True)
+    except pa.ArrowInvalid:
+        return False  # not UTF-8, if only in a field that nobody reads
     data = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(data == 10)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends <= starts).any():
-        return False  # an empty line
+    if (ends <= starts).any() or (ends - starts).max() > MAX_LINE_BYTES:
+        return False
     last = ends - 1
     last = np.where((data[last] == 13) & (last > starts), last - 1, last)
-    return bool((data[starts] == 123).all() and (data[last] == 125).all())
+    if not ((data[starts] == 123).all() and (data[last] == 125).all()):
+        return False
+    opening = np.add.reduceat(
+        ((data & 0xDF) == 0x5B).view(np.uint8), starts, dtype=np.uint32
+    )  # { and [ of each line
+    return not any(_is_too_deep(block[starts[i] : ends[i]]) for i in np.flatnonzero(opening > MAX_JSON_DEPTH))
+
+
+def _is_too_deep(raw: bytes) -> bool:
+    """Whether objects and lists are nested more than ``MAX_JSON_DEPTH`` deep; brackets inside of strings do not count."""
+    if raw.count(b"{") + raw.count(b"[") <= MAX_JSON_DEPTH:
+        return False
+    depth = 0
+    for token in _BRACKETS.finditer(raw):
+        if token[0] in (b"{", b"["):
+            depth += 1
+            if depth > MAX_JSON_DEPTH:
+                return True
+        elif token[0] in (b"}", b"]"):
+            depth -= 1
+    return False
+
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]')
 
 
 def _parse_lines(block: bytes, columns: Sequence[str], row: int, line: int) -> tuple[Records, int, int]:
@@ -368,16 +468,18 @@ def _parse_lines(block: bytes, columns: Sequence[str], row: int, line: int) -> t
     return Records(_string_table(rows, lines, fields), bad, row - first), row, line
 
 
-def _parse_line(raw: bytes, columns: Sequence[str]) -> tuple[dict[str, str | None], tuple[str, str] | None]:
-    """The fields of one line, or (reason, detail)."""
+def _parse_line(raw: bytes, columns: Sequence[str]) -> tuple[dict[str, str | None], Fault | None]:
+    """The fields of one line, or why it has none."""
+    if len(raw) > MAX_LINE_BYTES:
+        return {}, _too_long()
+    if _is_too_deep(raw):
+        return {}, ("malformed_json", f"nested more than {MAX_JSON_DEPTH} levels deep")
     try:
-        value = json.loads(raw.decode("utf-8"))
+        value = json.loads(raw.decode("utf-8"), parse_int=_whole_number)
     except UnicodeDecodeError as error:
         return {}, ("invalid_utf8", f"byte {error.start} of the line is not UTF-8")
     except ValueError as error:
         return {}, ("malformed_json", str(error))
-    except RecursionError:
-        return {}, ("malformed_json", "nested too deeply")
     if not isinstance(value, dict):
         return {}, ("malformed_json", f"the line holds a {type(value).__name__}, not an object")
     record: dict[str, str | None] = {}
@@ -398,55 +500,55 @@ def _parse_line(raw: bytes, columns: Sequence[str]) -> tuple[dict[str, str | Non
     return record, None
 
 
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 4000 else float(digits)  # Python refuses int() above 4,300 digits
+
+
+def _one_bad(bad: dict[str, Any], columns: Sequence[str]) -> Records:
+    """A stretch that holds one record, which cannot be read."""
+    return Records(_string_table([], [], {c: [] for c in columns}), [bad], 1)
+
+
 def _string_table(rows: Any, lines: Any, fields: Mapping[str, Any]) -> pa.Table:
     columns = {"row": pa.array(rows, pa.int64()), "line": pa.array(lines, pa.int64())}
     for name, values in fields.items():
-        columns[f"field:{name}"] = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, pa.large_string())
+        columns[f"field:{name}"] = (
+            values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, pa.large_string())
+        )
     return pa.table(columns)
 
 
 # -- columnar formats --------------------------------------------------------------------------------------------------
 
 
-def _read_batches(batches: Iterator[pa.RecordBatch], columns: Sequence[str], first: int = 0) -> Iterator[Records]:
+def _read_batches(batches: Iterator[pa.RecordBatch], columns: Sequence[str]) -> Iterator[Records]:
     """Records from batches of Arrow columns; a file that breaks keeps the batches before the break."""
-    row = first
+    row = 0
     while True:
         try:
             batch = next(batches, None)
         except (pa.ArrowException, OSError) as error:
-            yield Records(_string_table([], [], {c: [] for c in columns}), [_bad("broken_stream", str(error).splitlines()[0], row=None)], 1)  # fmt: skip
+            yield _one_bad(_bad("broken_stream", (str(error).splitlines() or [""])[0], row=row), columns)
             return
         if batch is None:
             return
-        yield _checked(batch, columns, np.arange(row, row + batch.num_rows))
+        yield _checked(batch, columns, row)
         row += batch.num_rows
 
 
-def _checked(batch: pa.RecordBatch | pa.Table, columns: Sequence[str], rows: np.ndarray, lines: np.ndarray | None = None) -> Records:
+def _checked(batch: pa.RecordBatch, columns: Sequence[str], first: int) -> Records:
     """String columns with valid UTF-8; rows that are not go to quarantine."""
-    names = batch.schema.names
     n_rows = batch.num_rows
-    bad_rows: dict[int, tuple[str, str]] = {}
+    bad_rows: dict[int, Fault] = {}
     fields: dict[str, pa.Array] = {}
     for position, name in enumerate(columns):
-        if name not in names:
+        column = _find_column(batch, name)
+        if isinstance(column, str) or (position == 0 and not _is_text(column.type)):
+            fault = ("ambiguous_column", column) if isinstance(column, str) else ("missing_text", f"the column '{name}' is {column.type}, not text")  # fmt: skip
+            bad_rows = {i: bad_rows.get(i, fault) for i in range(n_rows)}
             fields[name] = pa.nulls(n_rows, pa.large_string())
             continue
-        column = batch.column(name)
-        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        is_string = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type)
-        is_binary = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
-        if position == 0 and not (is_string or is_binary or pa.types.is_null(column.type)):
-            for i in range(n_rows):
-                bad_rows.setdefault(i, ("missing_text", f"the column '{name}' is {column.type}, not text"))
-            fields[name] = pa.nulls(n_rows, pa.large_string())
-            continue
-        if not is_string and not is_binary:
-            column = _as_text(column)
-        column = column.cast(pa.large_binary())
+        column = (column if _is_text(column.type) else _as_text(column)).cast(pa.large_binary())
         valid = column.view(pa.large_string())
         try:
             valid.validate(full=True)
@@ -455,19 +557,40 @@ def _checked(batch: pa.RecordBatch | pa.Table, columns: Sequence[str], rows: np.
                 try:
                     (value or b"").decode("utf-8")
                 except UnicodeDecodeError as error:
-                    bad_rows.setdefault(i, ("invalid_utf8", f"byte {error.start} of the field '{name}' is not UTF-8"))
+                    bad_rows.setdefault(
+                        i, ("invalid_utf8", f"byte {error.start} of the field '{name}' is not UTF-8")
+                    )
             mask = pa.array([i in bad_rows for i in range(n_rows)])
-            valid = pa.compute.if_else(mask, pa.scalar(None, pa.large_binary()), column).view(pa.large_string())
+            valid = pc.if_else(mask, pa.scalar(None, pa.large_binary()), column).view(pa.large_string())
         fields[name] = valid
-    table = _string_table(rows, rows + 1 if lines is None else lines, fields)
-    if lines is None:
-        table = table.set_column(1, "line", pa.nulls(n_rows, pa.int64()))
-    bad = [_bad(*bad_rows[i], row=int(rows[i]), line=None if lines is None else int(lines[i])) for i in sorted(bad_rows)]
+    table = _string_table(np.arange(first, first + n_rows), pa.nulls(n_rows, pa.int64()), fields)
     if bad_rows:
         keep = np.ones(n_rows, bool)
         keep[list(bad_rows)] = False
         table = table.filter(pa.array(keep))
-    return Records(table, bad, n_rows)
+    return Records(table, [_bad(*bad_rows[i], row=first + i) for i in sorted(bad_rows)], n_rows)
+
+
+def _find_column(batch: pa.RecordBatch, name: str) -> pa.Array | str:
+    """The column, or the field inside of struct columns that a dotted name leads to; nulls where there is none.
+
+    A text says why there is no single one.
+    """
+    names = batch.schema.names
+    path = [name] if name in names else name.split(".")
+    if names.count(path[0]) > 1:
+        return f"the file has {names.count(path[0])} columns called '{path[0]}'"
+    column = batch.column(path[0]) if path[0] in names else pa.nulls(batch.num_rows)
+    for part in path[1:]:
+        is_there = pa.types.is_struct(column.type) and column.type.get_field_index(part) >= 0
+        column = pc.struct_field(column, part) if is_there else pa.nulls(batch.num_rows)
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Strings, and bytes that may hold UTF-8; also columns that hold nothing."""
+    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return is_string or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind)
 
 
 def _as_text(column: pa.Array) -> pa.Array:
@@ -475,20 +598,29 @@ def _as_text(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.large_string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        texts = [None if v is None else json.dumps(v, ensure_ascii=False, sort_keys=True, default=str) for v in column.to_pylist()]
+        texts = [
+            None if v is None else json.dumps(v, ensure_ascii=False, sort_keys=True, default=str)
+            for v in column.to_pylist()
+        ]
         return pa.array(texts, pa.large_string())
 
 
-def _top_level(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    return [c for c in columns if c in names]
+def _roots(columns: Sequence[str], names: Sequence[str]) -> set[str]:
+    """The top-level columns that are needed to find ``columns``."""
+    return {c if c in names else c.split(".")[0] for c in columns}
 
 
 def _read_parquet(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
     def batches() -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(file.path) as parquet:
-            names = _top_level(columns, parquet.schema_arrow.names)
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-                yield batch if names else pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
+            names = parquet.schema_arrow.names
+            needed = sorted(_roots(columns, names) & set(names))
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=needed, use_threads=False):
+                yield (
+                    batch
+                    if needed
+                    else pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
+                )
 
     if file.path.stat().st_size == 0:
         return iter(())
@@ -496,128 +628,164 @@ def _read_parquet(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]
 
 
 def _read_arrow(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
+    """Arrow IPC, file or stream. A file without its footer is read as the stream that it holds."""
+
     def batches() -> Iterator[pa.RecordBatch]:
         with pa.memory_map(str(file.path)) as source:
             try:
                 reader = pa.ipc.open_file(source)
+                found = (reader.get_batch(i) for i in range(reader.num_record_batches))
             except pa.ArrowInvalid:
                 source.seek(0)
-                stream = pa.ipc.open_stream(source)
-                yield from (b.select(_top_level(columns, b.schema.names)) for b in stream)
-                return
-            for i in range(reader.num_record_batches):
-                batch = reader.get_batch(i)
-                yield batch.select(_top_level(columns, batch.schema.names))
+                source.seek(8 if source.read(6) == b"ARROW1" else 0)
+                found = iter(pa.ipc.open_stream(source))
+            for batch in found:
+                roots = _roots(columns, batch.schema.names)
+                batch = batch.select([i for i, name in enumerate(batch.schema.names) if name in roots])
+                for column in batch.columns:
+                    _check_layout(column)
+                yield batch
 
     if file.path.stat().st_size == 0:
         return iter(())
     return _read_batches(batches(), columns)
 
 
-class _ChunkReader:
-    """File-like view of decompressed chunks, for Arrow's CSV reader."""
+def _check_layout(column: pa.Array) -> None:
+    """Refuse offsets that point outside of their buffers: nothing between the file and here has looked at them."""
+    as_bytes = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
+    column = column.view(as_bytes[column.type]) if column.type in as_bytes else column
+    column.validate(full=True)
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._held, self.closed = chunks, b"", False
-        self.broken: str | None = None
 
-    def read(self, size: int = -1) -> bytes:
-        while len(self._held) < size or size < 0:
+# -- CSV ---------------------------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """The lines of a file for ``csv.reader``, which takes them one by one: it ends at a fault, and can then go on."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self._blocks = _line_blocks(file)
+        self._lines: Iterator[str] = iter(())
+        self.number = 0  # of the last line that was taken
+        self.record: list[str] = []  # how the current record begins
+        self.fault: Fault | None = None
+        self.is_done = False
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        while (line := next(self._lines, None)) is None:
+            if self.fault is None:
+                block, self.fault = next(self._blocks, (b"", None))
+                self.is_done = not block and self.fault is None
+            if self.fault is not None or self.is_done:
+                raise StopIteration
+            # Bytes that are not UTF-8 become lone surrogates, which no valid text holds.
+            self._lines = iter(io.StringIO(block.decode("utf-8", "surrogateescape"), newline="\n"))
+        self.number += 1
+        if len(self.record) < 3:
+            self.record.append(line[:EXCERPT_CHARACTERS])
+        return line
+
+    @property
+    def excerpt(self) -> bytes:
+        return "".join(self.record).rstrip("\r\n").encode("utf-8", "surrogateescape")
+
+
+def _csv_rows(file: SourceFile) -> Iterator[tuple[int, list[str], Fault | None, bytes]]:
+    """Line, fields, fault and excerpt of each record; the fields are empty where there is a fault.
+
+    Python's reader, not Arrow's: that one takes a quote that is never closed for a field as long as the file, drops
+    quotes from the middle of one, and stops at a record that is longer than its block.
+    """
+    csv.field_size_limit(MAX_LINE_BYTES)  # of the process; 128 KiB by default
+    delimiter = "\t" if file.format == "tsv" else ","
+    lines = _Lines(file)
+    while not lines.is_done:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        fields: list[str] | None = []
+        line = 1
+        while fields is not None:
+            lines.record, line = [], lines.number + 1
             try:
-                chunk = next(self._chunks, None)
-            except BrokenStreamError as error:
-                self.broken = str(error)
-                self._held = self._held[: self._held.rfind(b"\n") + 1]
-                chunk = None
-            if chunk is None:
-                self._chunks = iter(())
-                break
-            self._held += chunk
-        size = len(self._held) if size < 0 else size
-        out, self._held = self._held[:size], self._held[size:]
-        return out
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
+                fields = next(reader, None)
+            except csv.Error as error:
+                if lines.fault is not None:
+                    break  # the record was cut off by it
+                yield line, [], ("malformed_csv", _explain_csv(str(error))), lines.excerpt
+            else:
+                if fields:  # an empty line has none
+                    yield line, fields, None, lines.excerpt
+        if lines.fault is not None:
+            yield line, [], lines.fault, lines.excerpt
+            lines.fault, lines.number = None, lines.number + 1
 
 
 def _read_csv(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
-    """CSV with a header line; a row with too many or too few fields is quarantined with its row number."""
-    chunks = _ChunkReader(decompressed(file.path, file.compression))
-    refused: list[tuple[int, str, bytes]] = []
-
-    def refuse(row: Any) -> str:
-        refused.append((row.number, f"the row has {row.actual_columns} fields, the header {row.expected_columns}", row.text))
-        return "skip"
-
-    delimiter = "\t" if file.format == "tsv" else ","
-    source = pa.PythonFile(chunks, mode="r")
-    empty = _string_table([], [], {c: [] for c in columns})
-    try:
-        header = _csv_header(file, delimiter)
-        if header is None:
-            return
-        reader = pacsv.open_csv(
-            source,
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, encoding="utf8"),
-            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse),
-            convert_options=pacsv.ConvertOptions(
-                check_utf8=False,
-                column_types={name: pa.binary() for name in header},
-                strings_can_be_null=False,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if chunks.broken is None:
-            yield Records(empty, [_bad("broken_stream", str(error).splitlines()[0], row=None)], 1)
-        else:
-            yield Records(empty, [_bad("broken_stream", chunks.broken, row=None)], 1)
+    """CSV with a header line. A record that is no well-formed row, or not as wide as the header, is quarantined."""
+    records = _csv_rows(file)
+    line, header, fault, excerpt = next(records, (1, [], None, b""))
+    repeated = [c for c in columns if c and header.count(c) > 1]
+    if repeated:
+        fault = ("ambiguous_column", f"the header names '{repeated[0]}' {header.count(repeated[0])} times")
+    if fault is not None:
+        detail = f"the header: {fault[1]}; no record was read"
+        yield _one_bad(_bad(fault[0], detail, row=0, line=line, excerpt=excerpt), columns)
         return
-    next_row, reported = 0, 0
-    while True:
-        try:
-            batch = next(reader, None)
-        except pa.ArrowInvalid as error:
-            yield Records(empty, [_bad("broken_stream", str(error).splitlines()[0], row=None)], 1)
-            return
-        n_rows = 0 if batch is None else batch.num_rows
-        skipped = {number - 2 for number, _, _ in refused}  # Arrow counts from 1 and counts the header
-        rows = np.arange(next_row, next_row + n_rows)
-        for number in sorted(s for s in skipped if s >= next_row):
-            rows[rows >= number] += 1
-        next_row = int(rows[-1]) + 1 if n_rows else next_row
-        bad = [_bad("ragged_row", detail, row=number - 2, excerpt=text) for number, detail, text in refused[reported:]]
-        reported = len(refused)
-        if batch is None:
-            if bad:
-                yield Records(empty, bad, len(bad))
-            break
-        records = _checked(batch.select(_top_level(columns, batch.schema.names)), columns, rows) if n_rows else Records(empty, [], 0)
-        yield Records(records.table, bad + records.bad, records.read + len(bad))
-    if chunks.broken is not None:
-        yield Records(empty, [_bad("broken_stream", chunks.broken, row=None)], 1)
-
-
-def _csv_header(file: SourceFile, delimiter: str) -> list[str] | None:
-    """The column names, or None for an empty file."""
-    head = b""
-    try:
-        for chunk in decompressed(file.path, file.compression):
-            head += chunk
-            if b"\n" in head or len(head) > BLOCK_BYTES:
+    places = {c: header.index(c) for c in columns if c in header}
+    row, is_open = 0, True
+    while is_open:
+        first, size = row, 0
+        rows: list[int] = []
+        lines: list[int] = []
+        fields: dict[str, list[str | None]] = {c: [] for c in columns}
+        bad: list[dict[str, Any]] = []
+        while size < BLOCK_BYTES and row - first < BATCH_ROWS:
+            record = next(records, None)
+            if record is None:
+                is_open = False
                 break
-    except BrokenStreamError:
-        pass
-    if not head.strip():
-        return None
-    line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n")[0].rstrip(b"\r").decode("utf-8", "replace")
-    import csv
+            line, values, fault, excerpt = record
+            fault = fault or _row_fault(values, len(header), places)
+            if fault is None:
+                rows.append(row)
+                lines.append(line)
+                for c in columns:
+                    fields[c].append(values[places[c]] if c in places else None)
+            else:
+                bad.append(_bad(*fault, row=row, line=line, excerpt=excerpt))
+            size += sum(map(len, values))
+            row += 1
+        if row > first:
+            yield Records(_string_table(rows, lines, fields), bad, row - first)
 
-    return next(csv.reader([line], delimiter=delimiter))
+
+def _explain_csv(message: str) -> str:
+    """What ``csv`` says, for those who do not call it themselves."""
+    if message == "unexpected end of data":
+        return "a quote opens a field and is never closed"
+    return "a carriage return outside of quotes" if message.startswith("new-line") else message
+
+
+def _row_fault(values: Sequence[str], width: int, places: Mapping[str, int]) -> Fault | None:
+    if len(values) != width:
+        return "ragged_row", f"the row has {len(values)} fields, the header {width}"
+    for name, place in places.items():
+        try:
+            values[place].encode("utf-8")
+        except UnicodeEncodeError as error:
+            before = len(values[place][: error.start].encode("utf-8"))
+            return "invalid_utf8", f"byte {before} of the field '{name}' is not UTF-8"
+    return None
+
+
+# -- plain text ---------------------------------------------------------------------------------------------------------
 
 
 def _read_text(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
@@ -629,7 +797,9 @@ def _read_text(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
             held.append(chunk)
             size += len(chunk)
             if size > MAX_LINE_BYTES:
-                raise DataError(f"{file.path}: larger than {MAX_LINE_BYTES >> 20} MiB as one document. Split the file.")
+                raise DataError(
+                    f"{file.path}: larger than {MAX_LINE_BYTES >> 20} MiB as one document. Split the file."
+                )
     except BrokenStreamError as error:
         broken = str(error)
     raw = b"".join(held).removeprefix(b"\xef\xbb\xbf")

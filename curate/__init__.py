@@ -1,9 +1,9 @@
 """Documents: files -> canonical documents -> signals -> decisions -> kept shards.
 
-    from curate import measure, judge, near_duplicates
-    signals = measure(table)             # every number of every document
-    verdicts = judge(signals)            # every failing rule of every document
-    twins = near_duplicates(table["text"], threshold=0.8)   # verified pairs only
+from curate import measure, judge, near_duplicates
+signals = measure(table)             # every number of every document
+verdicts = judge(signals)            # every failing rule of every document
+twins = near_duplicates(table["text"], threshold=0.8)   # verified pairs only
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from curate.engine import Finished as Finished
     from curate.engine import Run as Run
     from curate.engine import Step as Step
-    from curate.explain import explain as explain
-    from curate.judge import judge as judge
+    from curate.explanation import explain as explain
     from curate.manifest import read_manifest as read_manifest
-    from curate.measure import measure as measure
+    from curate.measurement import measure as measure
     from curate.pipeline import Curated as Curated
     from curate.pipeline import run_curation as run_curation
     from curate.settings import CurateConfig as CurateConfig
     from curate.settings import PolicySettings as PolicySettings
     from curate.sources import Source as Source
+    from curate.verdicts import judge as judge
+    from curate.verify import near_duplicates as near_duplicates
     from filters.errors import ConfigError as ConfigError
     from filters.errors import CurationError as CurationError
     from filters.errors import DataError as DataError
@@ -48,11 +49,12 @@ _HOMES = {
     "Step": "curate.engine",
     "Curated": "curate.pipeline",
     "run_curation": "curate.pipeline",
-    "explain": "curate.explain",
+    "explain": "curate.explanation",
     "from_mapping": "curate.config",
-    "judge": "curate.judge",
+    "judge": "curate.verdicts",
     "load_config": "curate.config",
-    "measure": "curate.measure",
+    "measure": "curate.measurement",
+    "near_duplicates": "curate.verify",
     "read_manifest": "curate.manifest",
     "show_config": "curate.config",
     "to_mapping": "curate.config",

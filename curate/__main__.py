@@ -111,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from curate.explain import explain
+    from curate.explanation import explain
 
     for explanation in explain(options.run, options.id, source=options.source):
         print(explanation)

@@ -63,6 +63,9 @@ _STEP_HASH = re.compile(r"(\$STEPS/)\d\d-([\w-]+?)-[0-9a-f]{12}\b")
 
 P = TypeVar("P")
 
+_SCRATCH = re.compile(r"\..+\.\d+\.\d{12,}")
+"""Files on their way to their final name: ``_scratch`` names them."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
@@ -202,6 +205,10 @@ class Run:
         self.steps_directory.mkdir(parents=True, exist_ok=True)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = _take_lock(self.steps_directory / "lock", self.directory)
+        for depth in ("", "*/", "*/*/"):
+            for path in self.directory.glob(f"{depth}.*"):
+                if _SCRATCH.fullmatch(path.name) and path.is_file():
+                    path.unlink()  # of a driver that was killed between writing and renaming
         self._used = []
         return self
 
@@ -460,7 +467,7 @@ def _stamp(path: Path) -> list[int]:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a small text file so that a reader sees the old or the new one, never half of it."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
+    scratch = _scratch(path)
     with open(scratch, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -468,12 +475,16 @@ def write_atomic(path: Path, text: str) -> None:
     os.replace(scratch, path)
 
 
+def _scratch(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
+
+
 def place_file(source: Path, target: Path) -> None:
     """A hard link (else a copy) of ``source`` at ``target``, replacing what is there in one step."""
     with contextlib.suppress(FileNotFoundError):
         if os.path.samefile(source, target):
             return
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.{time.time_ns()}")
+    scratch = _scratch(target)
     try:
         os.link(source, scratch)
     except OSError:

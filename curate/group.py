@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.measure import EXACT_BAND
+from curate.measurement import EXACT_BAND
 from curate.shards import ShardWriter
 
 PARTITION_BYTES = 128 << 20

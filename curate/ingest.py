@@ -29,6 +29,7 @@ from curate.shards import ShardWriter, read_groups
 from curate.sources import EXCERPT_CHARACTERS, Source, SourceFile, read_records
 from filters.normalization import Normalize, normalize
 
+PART_FILES = 10_000
 PART_BYTES = 64 << 20
 """Files of a source are grouped into parts of about this many bytes on disk."""
 
@@ -46,12 +47,12 @@ REPEATED = pa.schema(
 
 
 def group_files(files: Sequence[SourceFile]) -> list[list[SourceFile]]:
-    """Consecutive files in groups of about ``PART_BYTES``; depends on the files alone, not on the workers."""
+    """Consecutive files in groups of about ``PART_BYTES``, at most ``PART_FILES``: by the files alone, not the workers."""
     groups: list[list[SourceFile]] = []
     size = 0
     for file in files:
         bytes_ = file.path.stat().st_size
-        if not groups or size + bytes_ > PART_BYTES:
+        if not groups or size + bytes_ > PART_BYTES or len(groups[-1]) == PART_FILES:
             groups.append([])
             size = 0
         groups[-1].append(file)
@@ -75,6 +76,7 @@ def ingest_part(
     counts = {"read": 0, "quarantined": 0, "rows": 0}
     warnings: list[str] = []
     reasons: dict[str, int] = {}
+    absent = set(columns)  # declared fields that no record has had so far
     inputs = []
     with (
         ShardWriter(out / "documents.parquet", documents_schema(meta)) as documents,
@@ -94,6 +96,9 @@ def ingest_part(
                 )
             before = counts["read"]
             for records in read_records(file, columns):
+                absent -= {
+                    c for c in absent if records.table[f"field:{c}"].null_count < records.table.num_rows
+                }
                 table, bad = _with_keys(records.table, file, spec)
                 bad = sorted([*records.bad, *bad], key=lambda b: -1 if b["row"] is None else b["row"])
                 counts["read"] += records.read
@@ -109,7 +114,14 @@ def ingest_part(
                 counts["rows"] += table.num_rows
             if counts["read"] == before:
                 warnings.append(f"{name}: {file.relative} holds no records")
-    return {"source": name, **counts, "reasons": reasons, "inputs": inputs, "warnings": warnings}
+    return {
+        "source": name,
+        **counts,
+        "reasons": reasons,
+        "inputs": inputs,
+        "warnings": warnings,
+        "absent": [c for c in columns if c in absent],
+    }
 
 
 def _with_keys(table: pa.Table, file: SourceFile, spec: Source) -> tuple[pa.Table, list[dict[str, Any]]]:

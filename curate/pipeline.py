@@ -112,6 +112,11 @@ class _Curation:
         counts = self._counts(ingested, documents, decided)
         return self._finish(documents, measured, duplicates, decided, clusters, model, index, counts)
 
+    def _warn(self, warning: str) -> None:
+        """A warning is logged at once, and stands in the manifest and the report."""
+        log.warning("%s", warning)
+        self.warnings.append(warning)
+
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def _ingest(self) -> tuple[Finished, list[str]]:
@@ -131,9 +136,13 @@ class _Curation:
         self.parts = parts
         for result in ingested.results:
             self.inputs += result["inputs"]
-            self.warnings += result["warnings"]
-        for warning in self.warnings:
-            log.warning("%s", warning)
+            for warning in result["warnings"]:
+                self._warn(warning)
+        for name in sorted(self.config.sources):
+            of_source = [r for r in ingested.results if r["source"] == name and r["read"]]
+            for field in self.config.sources[name].columns:
+                if of_source and all(field in r["absent"] for r in of_source):
+                    self._warn(f"{name}: no record has the field '{field}'; is it spelt as in the files?")
         return ingested, [p["name"] for p in parts]
 
     def _documents(self, ingested: Finished, part_sources: Sequence[str]) -> Finished:
@@ -259,7 +268,7 @@ class _Curation:
         inputs = [documents.digest, *([model.digest] if model else [])]
         size = 10 * sum(p.stat().st_size for p in paths)  # compressed text, many signals
         measured = self.run.step(
-            Step("measure", "curate.measure:measure_part", parts, params, inputs, input_bytes=size)
+            Step("measure", "curate.measurement:measure_part", parts, params, inputs, input_bytes=size)
         )
         self.run.publish("signals", measured.paths("signals.parquet"), "part-{:06d}.parquet")
         return measured
@@ -291,9 +300,9 @@ class _Curation:
         )
         summary = {k: index.results[0][k] for k in ("rows", "unreadable", "not_searchable")}
         if summary["not_searchable"]:
-            self.warnings.append(f"decontaminate: {summary['not_searchable']} of {summary['rows']} evaluation items are too short to be searched")  # fmt: skip
+            self._warn(f"decontaminate: {summary['not_searchable']} of {summary['rows']} evaluation items are too short to be searched")  # fmt: skip
         if summary["unreadable"]:
-            self.warnings.append(f"decontaminate: {summary['unreadable']} evaluation items could not be read")
+            self._warn(f"decontaminate: {summary['unreadable']} evaluation items could not be read")
         return overlaps, summary
 
     def _judge(self, measured: Finished, overlaps: Finished | None) -> Finished:
@@ -305,7 +314,7 @@ class _Curation:
         ]
         params = {"policy": to_mapping(self.config.policy)}
         inputs = [measured.digest, *([overlaps.digest] if overlaps else [])]
-        return self.run.step(Step("judge", "curate.judge:judge_part", parts, params, inputs))
+        return self.run.step(Step("judge", "curate.verdicts:judge_part", parts, params, inputs))
 
     def _duplicates(
         self, documents: Finished, measured: Finished, judged: Finished, firsts: Sequence[int], total: int

@@ -1,11 +1,11 @@
 """The Arrow schemas of a run directory: what each public file holds, and in which types.
 
-    documents, kept   id, source, text, meta            one row a document, in input order
-    origins           id, source, path, row, line       where in the raw files each document was
-    signals           id, source, one column a signal   measured once, never filtered
-    decisions         one row for each reason to drop, edit or flag a document
-    pairs             verified duplicates and their kept partners
-    quarantine        records that could not be read, with file, position and reason
+documents, kept   id, source, text, meta            one row a document, in input order
+origins           id, source, path, row, line       where in the raw files each document was
+signals           id, source, one column a signal   measured once, never filtered
+decisions         one row for each reason to drop, edit or flag a document
+pairs             verified duplicates and their kept partners
+quarantine        records that could not be read, with file, position and reason
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ STAGES = ("normalize", "policy", "language", "quality", "decontaminate", "exact"
 
 KEY = [pa.field("id", pa.string(), nullable=False), pa.field("source", pa.string(), nullable=False)]
 
-ORIGINS = pa.schema([*KEY, pa.field("path", pa.string()), pa.field("row", pa.int64()), pa.field("line", pa.int64())])
+ORIGINS = pa.schema(
+    [*KEY, pa.field("path", pa.string()), pa.field("row", pa.int64()), pa.field("line", pa.int64())]
+)
 
 QUARANTINE = pa.schema(
     [

@@ -57,6 +57,7 @@ SUFFIXES: dict[str, Format] = {
 COMPRESSIONS = (".gz", ".zst")
 COLUMNAR: tuple[Format, ...] = ("parquet", "arrow")
 
+CHUNK_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 256 << 20
 MAX_JSON_DEPTH = 500
@@ -153,6 +154,11 @@ def find_files(name: str, source: Source) -> list[SourceFile]:
         base = _fixed_part(pattern)
         listed = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
         paths = [Path(p) for p in listed if os.path.isfile(p)]
+        faults += [
+            f"$.sources.{name}.path: '{p}' is a link that leads nowhere. Mend or remove it."
+            for p in listed
+            if os.path.islink(p) and not os.path.exists(p)
+        ]
         if not paths:
             faults.append(f"$.sources.{name}.path: '{pattern}' matches no file{_nearest_file(pattern)}")
         for path in paths:
@@ -168,10 +174,10 @@ def find_files(name: str, source: Source) -> list[SourceFile]:
                     f"$.sources.{name}.path: '{other.path}' and '{path}' would both be called '{relative}'; "
                     "keys are <relative path>#<row>. Make them two sources, or one pattern with a common folder."
                 )
-            if names.setdefault(path.absolute(), relative) != relative:
+            if names.setdefault(path.resolve(), relative) != relative:
                 faults.append(
-                    f"$.sources.{name}.path: '{path}' would be read twice, as '{names[path.absolute()]}' and as "
-                    f"'{relative}'. Let only one pattern match it."
+                    f"$.sources.{name}.path: '{path}' would be read twice, as '{names[path.resolve()]}' and as "
+                    f"'{relative}'. Let only one pattern match it, and no link lead back into the folder."
                 )
             found[relative] = SourceFile(path, relative, format_, compression)
     if faults:
@@ -237,18 +243,35 @@ class BrokenStreamError(Exception):
 
 
 def decompressed(path: Path, compression: str) -> Iterator[bytes]:
-    """The bytes of a file in chunks; what came before a break is always yielded before ``BrokenStreamError``.
+    """The bytes of a file in chunks of 1 MiB; what came before a break is always yielded before ``BrokenStreamError``.
 
-    Expansion is bounded: gzip by 1 MiB a step, zstd by what 4 KiB of input can hold (at most 128 MiB).
+    Chunks depend on the bytes alone, not on how a decompressor hands them out. Expansion is bounded: gzip by 1 MiB a
+    step, zstd by what 4 KiB of input can hold (at most 128 MiB).
     """
     with open(path, "rb") as file:
         if compression == ".gz":
-            yield from _gunzip(file)
+            yield from _even(_gunzip(file))
         elif compression == ".zst":
-            yield from _unzstd(file)
+            yield from _even(_unzstd(file))
         else:
-            while chunk := file.read(1 << 20):
+            while chunk := file.read(CHUNK_BYTES):
                 yield chunk
+
+
+def _even(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    held = b""
+    try:
+        for chunk in chunks:
+            held += chunk
+            whole = len(held) - len(held) % CHUNK_BYTES
+            yield from (held[start : start + CHUNK_BYTES] for start in range(0, whole, CHUNK_BYTES))
+            held = held[whole:]
+    except BrokenStreamError:
+        if held:
+            yield held
+        raise
+    if held:
+        yield held
 
 
 def _gunzip(file: BinaryIO) -> Iterator[bytes]:
@@ -372,12 +395,28 @@ def _too_long() -> Fault:
 def _read_jsonl(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
     row, line = 0, 1
     for block, fault in _line_blocks(file):
+        if row == 0 and fault is None and _is_json_array(block):
+            remedy = "the file is one JSON array; allowed: one object a line. Rewrite it, for instance with jq -c '.[]'"
+            yield _one_bad(_bad("json_array", remedy, row=0, line=1, excerpt=block), columns)
+            return
         if fault is not None:
             yield _one_bad(_bad(*fault, row=row, line=line), columns)
             row, line = row + 1, line + 1
         else:
             records, row, line = _parse_block(block, columns, row, line)
             yield records
+
+
+def _is_json_array(block: bytes) -> bool:
+    """Whether a file that begins with this block is an array: on one line, or opened on a line that does not close it."""
+    if not block.lstrip().startswith(b"["):
+        return False
+    first, _, rest = block.lstrip().partition(b"\n")
+    try:
+        json.loads(first)
+    except ValueError:
+        return True
+    return not rest.strip()
 
 
 def _parse_block(block: bytes, columns: Sequence[str], row: int, line: int) -> tuple[Records, int, int]:
@@ -532,7 +571,9 @@ def _read_batches(batches: Iterator[pa.RecordBatch], columns: Sequence[str]) -> 
             return
         if batch is None:
             return
-        yield _checked(batch, columns, row)
+        step = max(1, min(BATCH_ROWS, batch.num_rows * BLOCK_BYTES // max(1, batch.nbytes)))
+        for start in range(0, batch.num_rows, step):
+            yield _checked(batch.slice(start, step), columns, row + start)
         row += batch.num_rows
 
 
@@ -615,12 +656,17 @@ def _read_parquet(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]
         with pq.ParquetFile(file.path) as parquet:
             names = parquet.schema_arrow.names
             needed = sorted(_roots(columns, names) & set(names))
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=needed, use_threads=False):
-                yield (
-                    batch
-                    if needed
-                    else pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
-                )
+            for group in range(parquet.num_row_groups):
+                facts = parquet.metadata.row_group(group)
+                size = max(1, min(BATCH_ROWS, facts.num_rows * BLOCK_BYTES // max(1, facts.total_byte_size)))
+                for batch in parquet.iter_batches(
+                    size, row_groups=[group], columns=needed, use_threads=False
+                ):
+                    yield (
+                        batch
+                        if needed
+                        else pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
+                    )
 
     if file.path.stat().st_size == 0:
         return iter(())

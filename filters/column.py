@@ -49,6 +49,9 @@ def string_buffers(texts: Texts) -> tuple[Offsets, Bytes]:
         offsets = np.frombuffer(offset_buffer, np.int64)[column.offset : column.offset + len(column) + 1]
         if data_buffer is not None and data_buffer.size:
             data = np.frombuffer(data_buffer, np.uint8)
-    for array in (offsets, data):  # mapped files are read-only, other buffers not: kernels would be compiled for both
+    for array in (
+        offsets,
+        data,
+    ):  # mapped files are read-only, other buffers not: kernels would be compiled for both
         array.flags.writeable = False
     return offsets, data

@@ -41,7 +41,9 @@ class MissingExtra(ConfigError):
     """A feature was asked for whose optional packages are not installed."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the package '{package}'. Install it: pip install 'curate-mixtures[{extra}]'")
+        super().__init__(
+            f"{feature} needs the package '{package}'. Install it: pip install 'curate-mixtures[{extra}]'"
+        )
 
 
 class DataError(CurationError):

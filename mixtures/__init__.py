@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mixtures.build import plan_mixture as plan_mixture
     from mixtures.config import MixtureConfig as MixtureConfig
     from mixtures.plan import Plan as Plan
+    from mixtures.plan import plan_of as plan_of
     from mixtures.shards import read_shards as read_shards
     from mixtures.study.run import run_study as run_study
     from mixtures.study.settings import StudyConfig as StudyConfig
@@ -43,6 +44,7 @@ _HOMES = {
     "load_config": "curate.config",
     "load_tokenizer": "mixtures.tokenizer",
     "plan_mixture": "mixtures.build",
+    "plan_of": "mixtures.plan",
     "read_shards": "mixtures.shards",
     "run_study": "mixtures.study.run",
 }

@@ -181,3 +181,10 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
         text = path.read_text(encoding="utf-8")
         for word in ("/" + "work/", "/" + "root/", "pypi" + ".org"):
             assert word not in text, f"{path.relative_to(ROOT)} holds {word}"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_public_name_is_also_a_modules_name(package: str) -> None:
+    """A submodule that was imported becomes an attribute of its package and would hide the name."""
+    modules = {p.stem for p in (ROOT / package).glob("*.py")} | {p.name for p in (ROOT / package).iterdir() if p.is_dir()}
+    assert not modules & set(importlib.import_module(package).__all__)

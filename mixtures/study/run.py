@@ -11,6 +11,7 @@ process, which uses all cores, or the GPU when there is one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,21 +60,24 @@ def run_study(
     """
     mixture = load_config(config.mixture, MixtureConfig)
     mixtures = _arm_mixtures(config, mixture, name)
-    building = {"engine": engine, "workers": workers, "ray_address": ray_address, "progress": progress}
     with Run(out, engine="inline", progress=progress) as run:
         study = _Study(config, run, device)
-        steps = run.directory / "mixtures" / ".steps"
-        base = build_mixture(
-            _base_mixture(config, mixture), run.directory / "mixtures" / "base", steps=steps, **building
-        )  # type: ignore[arg-type]
-        tokenizer = run.directory / "mixtures" / "base" / "tokenizer.json"
+        home = run.directory / "mixtures"
+        build = functools.partial(
+            build_mixture,
+            engine=engine,
+            workers=workers,
+            ray_address=ray_address,
+            steps=home / ".steps",  # arms differ in weights and seed: their tasks are checked once
+            progress=progress,
+        )
+        base = build(_base_mixture(config, mixture), home / "base")
+        tokenizer = home / "base" / "tokenizer.json"
         given = str(tokenizer) if tokenizer.exists() else mixture.tokenizer
         built = {
-            (arm, seed): build_mixture(
+            (arm, seed): build(
                 dataclasses.replace(arm_config, tokenizer=given, seed=mixture.seed + seed),
-                run.directory / "mixtures" / f"{arm}-{seed}",
-                steps=steps,
-                **building,  # type: ignore[arg-type]
+                home / f"{arm}-{seed}",
             )
             for arm, arm_config in mixtures.items()
             for seed in range(config.seeds)
@@ -110,7 +114,7 @@ def _base_mixture(config: StudyConfig, mixture: MixtureConfig) -> MixtureConfig:
     """
     documents = Documents(config.base.pretrain_on)
     own = [t for t in mixture.tasks if not isinstance(t, str)]
-    tasks = (
+    tasks: tuple[str | Documents, ...] = (
         mixture.tasks if documents in own else (*(t for t in mixture.tasks if isinstance(t, str)), documents)
     )
     silent = (

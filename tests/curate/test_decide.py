@@ -13,8 +13,8 @@ import pytest
 from curate.decide import conservation_faults, decide_part
 from curate.duplicates import LINKS
 from curate.ingest import EDITS
-from curate.judge import VERDICTS
 from curate.schema import DECISIONS, documents_schema
+from curate.verdicts import VERDICTS
 
 IDS = ["c", "a", "b", "e", "d", "f"]
 

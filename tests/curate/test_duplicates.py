@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from curate import group
 from curate.duplicates import duplicates_part, total_order
 from curate.group import cluster_part, group_part
-from curate.measure import measure_part
+from curate.measurement import measure_part
 from curate.minhash import choose_bands
 from curate.schema import documents_schema
 

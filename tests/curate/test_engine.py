@@ -94,6 +94,20 @@ def test_a_part_that_is_missing_is_run_alone(tmp_path: Path, parts: str) -> None
     assert not list(finished.directory.glob("tmp-*"))
 
 
+def test_files_that_a_killed_driver_left_on_their_way_are_removed(tmp_path: Path, parts: str) -> None:
+    run_letters(tmp_path / "run", letters(parts))
+    (tmp_path / "run" / "kept").mkdir()
+    strays = [
+        tmp_path / "run" / ".manifest.json.41.1795168642151000000",
+        tmp_path / "run" / "kept" / ".part-000000.parquet.41.1795168642151000000",
+    ]
+    own = [tmp_path / "run" / ".notes", tmp_path / "run" / "kept" / ".part.2.3"]
+    for path in strays + own:
+        path.touch()
+    run_letters(tmp_path / "run", letters(parts))
+    assert [p.exists() for p in strays + own] == [False, False, True, True]
+
+
 @pytest.mark.parametrize("damage", ["delete", "empty", "overwrite", "unreadable"])
 def test_a_part_whose_files_were_damaged_is_run_again(tmp_path: Path, parts: str, damage: str) -> None:
     finished = run_letters(tmp_path / "run", letters(parts))

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from curate import group
 from curate.group import KEY_BYTES, PARTITION_BYTES, cluster_part, count_partitions, group_part
-from curate.measure import EXACT_BAND, KEYS
+from curate.measurement import EXACT_BAND, KEYS
 
 Key = tuple[int, int, int]  # band, key, document
 
 
 def write_keys(path: Path, keys: list[Key], partitions: int) -> str:
-    """As ``curate.measure`` lays them out: one batch for each partition by the high bits of the key."""
+    """As ``curate.measurement`` lays them out: one batch for each partition by the high bits of the key."""
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, KEYS) as writer:
         for number in range(partitions):
             inside = sorted(k for k in keys if k[1] * partitions >> 64 == number)

@@ -791,3 +791,67 @@ def test_a_file_name_that_is_not_utf8_is_named_before_anything_is_read(tmp_path:
     (found,) = faults(str(tmp_path / "*.jsonl"))
     assert "caf\\xe9.jsonl'" in found
     assert "the name is not UTF-8. Rename the file." in found
+
+
+def test_a_link_back_into_the_folder_is_a_fault_and_no_second_reading(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
+    with pytest.raises(ConfigError, match="would be read twice"):
+        find_files("s", Source(path=str(tmp_path / "in" / "**" / "*.jsonl")))
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    with pytest.raises(ConfigError, match=r"b\.jsonl' is a link that leads nowhere"):
+        find_files("s", Source(path=str(tmp_path / "*.jsonl")))
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"text": "a"}, {"text": "b"}]', '[\n {"text": "a"},\n {"text": "b"}\n]\n']
+)
+def test_a_json_array_is_refused_once_with_its_remedy(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    (file,) = find_files("s", Source(path=str(tmp_path / "a.json")))
+    (records,) = read_records(file, ["text"])
+    assert (records.read, records.table.num_rows) == (1, 0)
+    assert records.bad[0]["reason"] == "json_array"
+    assert "one object a line" in records.bad[0]["detail"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_large_texts_come_in_batches_of_bounded_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("curate.sources.BLOCK_BYTES", 50_000)
+    table = pa.table({"text": [f"{i} " + "x" * 9_990 for i in range(40)]})
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, path, compression="none")
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    (file,) = find_files("s", Source(path=str(path)))
+    batches = list(read_records(file, ["text"]))
+    assert max(b.table.num_rows for b in batches) <= 6
+    assert [t for b in batches for t in b.table["field:text"].to_pylist()] == table["text"].to_pylist()
+    assert [r for b in batches for r in b.table["row"].to_pylist()] == list(range(40))
+
+
+def test_what_a_decompressor_hands_out_at_once_changes_no_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.sources.BLOCK_BYTES", 3000)
+    monkeypatch.setattr("curate.sources.CHUNK_BYTES", 500)
+    raw = "".join(json.dumps({"text": f"line {i} " * (i % 7)}) + "\n" for i in range(400)).encode()
+    (tmp_path / "a.jsonl").write_bytes(raw)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(raw))
+    frames = b"".join(zstandard.compress(raw[i : i + 777]) for i in range(0, len(raw), 777))
+    (tmp_path / "a.jsonl.zst").write_bytes(frames)
+    sizes = []
+    for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst"):
+        (file,) = find_files("s", Source(path=str(tmp_path / name)))
+        sizes.append([r.table.num_rows for r in read_records(file, ["text"])])
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert len(sizes[0]) > 3

@@ -13,7 +13,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.measure import EXACT_BAND, content_hashes, measure, measure_part
+from curate.measurement import EXACT_BAND, content_hashes, measure, measure_part
 from curate.minhash import Bands, band_keys, signatures
 from curate.schema import documents_schema
 from filters.errors import ConfigError

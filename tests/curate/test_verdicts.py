@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.config import from_mapping, to_mapping
-from curate.judge import VERDICTS, judge, judge_part
 from curate.settings import PolicySettings
+from curate.verdicts import VERDICTS, judge, judge_part
 from filters.errors import ConfigError
 from filters.gopher import RULES
 from filters.rules import Rule

@@ -10,7 +10,7 @@ import pytest
 
 from curate.__main__ import main
 from curate.config import from_mapping
-from curate.explain import Explanation, explain
+from curate.explanation import Explanation, explain
 from curate.pipeline import run_curation
 from curate.settings import CurateConfig
 from filters.errors import ConfigError, DataError

@@ -408,15 +408,19 @@ def _read_jsonl(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
 
 
 def _is_json_array(block: bytes) -> bool:
-    """Whether a file that begins with this block is an array: on one line, or opened on a line that does not close it."""
+    """Whether a file that begins with this block is one array of objects and not lines of them.
+
+    A file of one block is parsed to know; of a larger one the first line tells, as programs that indent write it.
+    """
     if not block.lstrip().startswith(b"["):
         return False
-    first, _, rest = block.lstrip().partition(b"\n")
+    if len(block) >= BLOCK_BYTES:
+        return block.lstrip().partition(b"\n")[0].strip() in (b"[", b"[{")
     try:
-        json.loads(first)
+        value = json.loads(block)
     except ValueError:
-        return True
-    return not rest.strip()
+        return False
+    return isinstance(value, list) and any(isinstance(v, dict) for v in value)
 
 
 def _parse_block(block: bytes, columns: Sequence[str], row: int, line: int) -> tuple[Records, int, int]:

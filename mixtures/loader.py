@@ -15,7 +15,7 @@ from filters.errors import DataError
 from mixtures.plan import Plan
 from mixtures.shards import read_shards, take_rows
 
-_COLUMNS = ["id", "row", "epoch", "template", "variant", "tokens", "loss"]
+_COLUMNS = ["source", "id", "row", "epoch", "template", "variant", "tokens", "loss"]
 
 
 def read_examples(plan: Plan, pool: str | Path, lo: int, hi: int) -> pa.Table:
@@ -27,7 +27,7 @@ def read_examples(plan: Plan, pool: str | Path, lo: int, hi: int) -> pa.Table:
         lo, hi: indices.
 
     Returns:
-        leaf, id, row, epoch, template, variant, tokens, loss, index: what ``packing.pack_table`` takes.
+        leaf, source, id, row, epoch, template, variant, tokens, loss, index: what ``packing.pack_table`` takes.
 
     Raises:
         DataError: the pool lacks an example, or holds one that another template or variant made.

@@ -31,6 +31,7 @@ REFS = pa.list_(
         [
             pa.field("segment", pa.int32()),
             pa.field("leaf", pa.string()),
+            pa.field("source", pa.string()),
             pa.field("id", pa.string()),
             pa.field("row", pa.int64()),
             pa.field("epoch", pa.int32()),
@@ -207,9 +208,17 @@ def pack_table(examples: pa.Table, *, length: int, pad: int = 0) -> pa.Table:
     )
 
 
-def _fixed_lists(array: npt.NDArray[np.generic]) -> pa.ListArray:
+def _fixed_lists(array: npt.NDArray[np.generic]) -> pa.ChunkedArray:
+    """The rows as lists; in chunks, because the offsets of one are int32."""
     rows, length = array.shape
-    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * length, pa.array(array.reshape(-1)))
+    step = np.iinfo(np.int32).max // max(1, length)
+    chunks = [
+        pa.ListArray.from_arrays(
+            (np.arange(len(part) + 1) * length).astype(np.int32), pa.array(part.reshape(-1))
+        )
+        for part in (array[lo : lo + step] for lo in range(0, max(1, rows), step))
+    ]
+    return pa.chunked_array(chunks)
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:

@@ -23,6 +23,7 @@ nothing is skipped. Patterns are RE2 (linear time) and run on whole columns, so 
 
 from __future__ import annotations
 
+import csv
 import glob
 import json
 import re
@@ -33,8 +34,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curate.config import Count, load_config, nearest
+from curate.engine import file_digest
 from curate.manifest import read_manifest
 from curate.sources import (
     MAX_LINE_BYTES,
@@ -47,7 +50,7 @@ from curate.sources import (
     find_files,
     read_records,
 )
-from filters.errors import ConfigError
+from filters.errors import ConfigError, DataError
 from mixtures.templates import Template
 
 Kind = Literal["raw", "rendered", "documents"]
@@ -56,7 +59,19 @@ Split = Literal["train", "eval"]
 IDENTITY = Template("identity", "{{ input }}", "{{ target }}")
 DOCUMENT = Template("document", "", "{{ text }}")
 END_OF_TEXT = "<|endoftext|>"
-"""Rendered sets often carry their maker's end-of-text token as these characters; a target never ends in them here."""
+"""Rendered sets often carry their maker's end-of-text token as these characters; no text here holds them."""
+_SPACE = r"[\s\x0b\x1c-\x1f\x{85}\p{Z}]*"
+"""What Python's ``isspace`` takes for white space, for RE2."""
+MAX_NAME = 100
+"""Bytes of the name of a task or part: names of leaves become names of folders."""
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse what cannot be (a part of) the name of a folder, with ``ValueError``."""
+    if not re.fullmatch(r"\w+", name):
+        raise ValueError(f"{what}: found {name!r}; allowed are letters, digits and underscores")
+    if len(name.encode()) > MAX_NAME:
+        raise ValueError(f"{what}: found a name of {len(name.encode())} bytes; allowed are {MAX_NAME}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,10 @@ class TaskSource:
     unescape: bool = False
 
     def __post_init__(self) -> None:
+        if self.columns and self.id is not None and self.id not in self.columns:
+            raise ValueError(
+                f"id: no column '{self.id}'{nearest(self.id, self.columns) or '.'} Allowed: {', '.join(self.columns)}"
+            )
         if self.unescape and not self.columns:
             raise ValueError("unescape: only for TSV files without a header; name their columns")
 
@@ -146,8 +165,7 @@ class Task:
     split: Split = "train"
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w+", self.id):
-            raise ValueError(f"id: found {self.id!r}; allowed are letters, digits and underscores")
+        check_name("id", self.id)
         if not self.dataset:
             object.__setattr__(self, "dataset", self.id)
         object.__setattr__(
@@ -200,14 +218,14 @@ class Task:
         """Whether chain-of-thought examples can be made of it."""
         return bool(self.templates_for(cot=True))
 
-    @property
-    def key_fields(self) -> tuple[str, ...]:
-        """The fields that make up the question: two rows with the same ones ask the same thing."""
-        if self.kind == "rendered":
-            return ("input",)
-        return tuple(name for name in self.fields if name not in (self.answer, self.rationale)) or tuple(
-            self.fields
-        )
+    def question_fields(self, template: Template) -> tuple[str, ...]:
+        """The fields that make up the question of a template: two rows with the same ones ask the same thing.
+
+        They are what its input uses but answer and rationale; of an input made from these alone (a template that is
+        turned around), what it uses.
+        """
+        used = tuple(name for name in self.fields if name in template.input_fields)
+        return tuple(name for name in used if name not in (self.answer, self.rationale)) or used
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +242,9 @@ class Documents:
     id: str = "documents"
     cluster: str = "documents"
     category: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("id", self.id)
 
     def task(self) -> Task:
         """The same as a task."""
@@ -246,16 +267,15 @@ class Rows:
     """A stretch of a task's records.
 
     Attributes:
-        table: ``id``, ``row`` (record number in its file, from 0), and ``field:NAME`` for each field.
+        table: ``id``, ``row`` (record number in its file, from 0), ``field:NAME`` for each field, and whether the
+            record is ``named`` (has an id of its own) and ``edited`` (lost a literal end-of-text token).
         rejected: (id, reason, detail) of the records that are not in the table.
         read: records seen, good and bad.
-        end_of_text: how many targets lost a literal end-of-text token.
     """
 
     table: pa.Table
     rejected: list[tuple[str, str, str]]
     read: int
-    end_of_text: int = 0
 
 
 def load_tasks(entries: Sequence[str | Documents]) -> tuple[Task, ...]:
@@ -265,18 +285,23 @@ def load_tasks(entries: Sequence[str | Documents]) -> tuple[Task, ...]:
         ConfigError: a pattern without a file, a mistake in a file, or one id in two places; all at once.
     """
     faults: list[str] = []
-    tasks: dict[str, Task] = {}
-    places: dict[str, str] = {}
+    places = find_tasks(entries, faults)
+    if faults:
+        raise ConfigError(faults)
+    return tuple(task for task, _ in places.values())
+
+
+def find_tasks(entries: Sequence[str | Documents], faults: list[str]) -> dict[str, tuple[Task, str]]:
+    """As ``load_tasks``: id -> (task, where it stands), as far as they can be loaded; mistakes go to ``faults``."""
+    tasks: dict[str, tuple[Task, str]] = {}
     for entry in entries:
         for place, task in _load_entry(entry, faults):
             if task.id in tasks:
                 faults.append(
-                    f"{place}: the task id '{task.id}' is taken by {places[task.id]}. Give it another id."
+                    f"{place}: the task id '{task.id}' is taken by {tasks[task.id][1]}. Give it another id."
                 )
-            tasks[task.id], places[task.id] = task, place
-    if faults:
-        raise ConfigError(faults)
-    return tuple(tasks.values())
+            tasks[task.id] = task, place
+    return tasks
 
 
 def _load_entry(entry: str | Documents, faults: list[str]) -> Iterator[tuple[str, Task]]:
@@ -307,24 +332,70 @@ def load_task(path: str | Path) -> Task:
     return task
 
 
-def task_files(task: Task) -> list[SourceFile]:
+def task_files(task: Task, *, where: str = "") -> list[SourceFile]:
     """The files of a task in the order of their relative paths; of a documents task its kept shards.
+
+    Args:
+        task: whose files.
+        where: what messages name; default the task's id.
 
     Raises:
         ConfigError: a pattern that matches nothing, or a directory that is no curated run.
+        DataError: a kept shard is missing.
     """
     if task.kind == "documents":
-        directory = Path(str(task.source.path))
-        shards = read_manifest(directory, kind="curated")["shards"]["kept"]
-        return [SourceFile(directory / shard["path"], shard["path"], "parquet", "") for shard in shards]
+        return [file for file, _ in kept_shards(str(task.source.path))]
     try:
         return find_files(
             task.id, Source(task.source.path, format="tsv" if task.source.columns else task.source.format)
         )
     except ConfigError as error:
         raise ConfigError(
-            [fault.replace(f"$.sources.{task.id}.", f"{task.id}: $.source.") for fault in error.faults]
+            [
+                fault.replace(f"$.sources.{task.id}.", f"{where or task.id}: $.source.")
+                for fault in error.faults
+            ]
         ) from None
+
+
+def kept_shards(run: str | Path) -> list[tuple[SourceFile, str]]:
+    """The kept shards of a curated run with the SHA-256 that its manifest gives.
+
+    Raises:
+        ConfigError: there is no finished curated run.
+        DataError: a shard is missing.
+    """
+    found = []
+    for shard in read_manifest(Path(run), kind="curated")["shards"]["kept"]:
+        path = Path(run) / shard["path"]
+        if not path.is_file():
+            raise DataError(f"{path}: missing, though the run's manifest names it. {_RUN_AGAIN}")
+        found.append((SourceFile(path, shard["path"], "parquet", ""), shard["sha256"]))
+    return found
+
+
+def check_kept(path: str | Path, sha256: str) -> None:
+    """Refuse a kept shard with other bytes than its run's manifest says, with ``DataError``."""
+    if file_digest(Path(path)) != sha256:
+        raise DataError(f"{path}: not the bytes that the run's manifest names. {_RUN_AGAIN}")
+
+
+_RUN_AGAIN = "Run `curate run` again, which makes the shard again"
+
+
+def column_names(file: SourceFile) -> list[str]:
+    """The names of a file's columns, of JSON those of the first record; nothing where they cannot be read."""
+    try:
+        if file.format == "parquet":
+            return list(pq.read_schema(file.path).names)
+        if file.format in ("jsonl", "csv", "tsv"):
+            line = next(iter(next(_lines(file))[0]), b"").decode("utf-8-sig")
+            if file.format == "jsonl":
+                return list(json.loads(line))
+            return next(csv.reader([line], delimiter="," if file.format == "csv" else "\t"), [])
+    except (ValueError, TypeError, csv.Error, OSError):
+        pass
+    return []
 
 
 def read_rows(task: Task, file: SourceFile) -> Iterator[Rows]:
@@ -357,19 +428,20 @@ def _map_fields(task: Task, fields: dict[str, Field], file: SourceFile, records:
     for name, f in fields.items():
         columns[name], fault = _make_field(table[f"field:{f.column}"], f)
         reason = pc.coalesce(reason, pc.if_else(fault, f"{name}: {f.column}", None))
-    end_of_text = 0
+    edited = pa.repeat(pa.scalar(False), table.num_rows)
     if task.kind == "rendered":
-        ends = rf"(?:{re.escape(END_OF_TEXT)}|\s)+$"
-        end_of_text = (
-            pc.sum(pc.ends_with(pc.utf8_trim_whitespace(columns["target"]), END_OF_TEXT)).as_py() or 0
-        )
-        columns["target"] = pc.replace_substring_regex(columns["target"], ends, "")
+        ends = rf"{_SPACE}(?:{re.escape(END_OF_TEXT)}{_SPACE})+$"
+        for name in ("input", "target"):
+            whole = columns[name]
+            columns[name] = pc.replace_substring_regex(whole, ends, "")
+            edited = pc.or_(edited, pc.fill_null(pc.not_equal(columns[name], whole), False))
     made = {f"field:{name}": column for name, column in columns.items()}
-    good = pa.table({"id": ids, "row": table["row"], **made})
+    named = pc.is_valid(table[f"field:{task.source.id}"]) if task.source.id else pc.is_null(ids)
+    good = pa.table({"id": ids, "row": table["row"], "named": named, "edited": edited, **made})
     is_bad = pc.is_valid(reason)
     for bad_id, text in zip(ids.filter(is_bad).to_pylist(), reason.filter(is_bad).to_pylist(), strict=True):
         rejected.append((bad_id, "missing_field", f"nothing usable for the field {text}"))
-    return Rows(good.filter(pc.invert(is_bad)), rejected, records.read, end_of_text)
+    return Rows(good.filter(pc.invert(is_bad)), rejected, records.read)
 
 
 def _make_field(column: pa.ChunkedArray, rule: Field) -> tuple[pa.Array, pa.Array]:
@@ -408,7 +480,8 @@ def _read_headless(file: SourceFile, source: TaskSource) -> Iterator[Records]:
         good: list[tuple[int, list[str]]] = []
         for row, line in enumerate(lines, start=first):
             try:
-                values = line.removesuffix(b"\r").decode().split("\t")
+                mark = "utf-8" if row else "utf-8-sig"  # a byte order mark at the start is no text
+                values = line.removesuffix(b"\r").decode(mark).split("\t")
             except UnicodeDecodeError as error:
                 detail = f"byte {error.start} of the line is not UTF-8"
                 bad.append({"row": row, "reason": "invalid_utf8", "detail": detail})

@@ -6,8 +6,9 @@ fields of one row, which are strings and lists of strings, and nothing else: no 
 no macro, include or import, no object that could be changed. An unknown name is an error, never an empty string.
 
 What a template may cost is bounded, too. Every operation that could make something large out of something small (sum,
-product, power, join, replace, range, loops) is counted against a budget for each rendering before it is carried out;
-the source of a template, each value in it and its output are limited in length. A template that goes over a limit fails
+product, power, join, replace, range, loops), and every one that looks through a whole value (methods, slices,
+comparisons, ``in``, writing a list out), is counted against a budget for each rendering before it is carried out; the
+source of a template, each value in it and its output are limited in length. A template that goes over a limit fails
 with ``TemplateError`` and its row is rejected with that reason.
 
 Price: compiled once (about 1 ms), then about 5 microseconds a rendering.
@@ -35,9 +36,11 @@ MAX_SOURCE = 16_384
 MAX_LENGTH = 1_000_000
 """Characters of an output or of any string, items of any list."""
 MAX_STEPS = 20_000_000
-"""Budget of one rendering: a step is a character or item made; an iteration of a loop counts as 1,000."""
+"""Budget of one rendering: a step is a character made or looked at; an iteration of a loop counts as 1,000."""
 MAX_RANGE = 1_000
 _ITERATION = 1_000
+_ITEM = 20
+"""Steps for an item of a list that is made or looked at: an object of Python's, not a byte."""
 
 _NODES = (
     n.Template, n.Output, n.TemplateData, n.Name, n.Const, n.List, n.Tuple, n.Getattr, n.Getitem, n.Slice,
@@ -105,12 +108,17 @@ class Template:
 
     @property
     def fields(self) -> frozenset[str]:
-        """The names of the fields that the template uses.
+        """The names of the fields that the template uses; ``input_fields`` are those of its input alone.
 
         >>> sorted(Template("ask", "{{ question }} {% for c in choices %}{{ c }}{% endfor %}", "{{ answer }}").fields)
         ['answer', 'choices', 'question']
         """
-        return _compiled(self.input).names | _compiled(self.target).names
+        return self.input_fields | _compiled(self.target).names
+
+    @property
+    def input_fields(self) -> frozenset[str]:
+        """The names of the fields that the input uses."""
+        return _compiled(self.input).names
 
     def render(self, fields: Mapping[str, FieldValue]) -> tuple[str, str]:
         """The input without white space at its end, and the target without any around it.
@@ -157,6 +165,7 @@ class _Compiled:
 def _compiled(source: str) -> _Compiled:
     if len(source) > MAX_SOURCE:
         raise TemplateError(f"a template of {len(source):,} characters; allowed are {MAX_SOURCE:,}")
+    _meter.left = MAX_STEPS  # what is constant is computed while compiling
     environment = _environment()
     try:
         tree = environment.parse(source)
@@ -216,7 +225,9 @@ def _allow(what: str, name: str, allowed: tuple[str, ...], line: int) -> None:
 
 
 class _Bounded(NodeTransformer):
-    """Rewrites what Jinja's sandbox does not let us count: ``a ~ b`` to a sum of strings, loops to counted loops."""
+    """Rewrites what Jinja's sandbox does not let us count: ``a ~ b`` to a sum of strings, loops to counted loops, slices
+    to a filter; what is compared, tested or written out is weighed before.
+    """
 
     def visit_Concat(self, node: n.Concat) -> n.Node:  # noqa: N802 - the name that the visitor looks for
         self.generic_visit(node)
@@ -231,8 +242,40 @@ class _Bounded(NodeTransformer):
         node.iter = n.Filter(node.iter, _COUNTED, [], [], None, None, lineno=node.lineno)
         return node
 
+    def visit_Getitem(self, node: n.Getitem) -> n.Node:  # noqa: N802
+        self.generic_visit(node)
+        if not isinstance(node.arg, n.Slice):
+            return node
+        bounds = [bound or n.Const(None) for bound in (node.arg.start, node.arg.stop, node.arg.step)]
+        return n.Filter(node.node, _SLICED, bounds, [], None, None, lineno=node.lineno)
 
-_COUNTED = "counted loop"  # not an identifier, so no template can name it
+    def visit_Compare(self, node: n.Compare) -> n.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _weighing(node.expr)
+        for operand in node.ops:
+            operand.expr = _weighing(operand.expr)
+        return node
+
+    def visit_Test(self, node: n.Test) -> n.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.node = _weighing(node.node)
+        node.args = [_weighing(argument) for argument in node.args]
+        return node
+
+    def visit_Output(self, node: n.Output) -> n.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.nodes = [part if isinstance(part, n.TemplateData) else _weighing(part) for part in node.nodes]
+        return node
+
+
+# no identifiers, so no template can name them
+_COUNTED = "counted loop"
+_SLICED = "counted slice"
+_WEIGHED = "weighed value"
+
+
+def _weighing(node: n.Expr) -> n.Filter:
+    return n.Filter(node, _WEIGHED, [], [], None, None, lineno=node.lineno)
 
 
 class _Meter(threading.local):
@@ -261,6 +304,23 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if not isinstance(argument, int | slice):  # a string would name an attribute
             raise TemplateError(f"[...] with a {type(argument).__name__}; allowed are numbers and slices")
         return super().getitem(obj, argument)  # type: ignore[arg-type]
+
+    def call(
+        self, context: jinja2.runtime.Context, function: object, *arguments: object, **named: object
+    ) -> object:
+        text = getattr(function, "__self__", None)
+        if isinstance(
+            text, str
+        ):  # a method of a text looks through it, and strip for each of some characters
+            given = [*arguments, *named.values()]
+            size = sum(len(value) for value in given if isinstance(value, str | list | tuple))
+            is_strip = getattr(function, "__name__", "").endswith("strip")
+            _meter.make(len(text))
+            _meter.spend(len(text) * size if is_strip else size)
+        made = super().call(context, function, *arguments, **named)
+        if isinstance(made, list):
+            _meter.spend(_ITEM * len(made))
+        return made
 
     def call_binop(
         self, context: jinja2.runtime.Context, operator: str, left: object, right: object
@@ -305,9 +365,13 @@ def _environment() -> _Environment:
         )
     }
     made |= {"default": jinja2.filters.do_default, "int": _int, "join": _join, "replace": _replace}
-    made |= {"reverse": _reverse, "sort": _sort, "unique": _unique, _COUNTED: _counted}
+    made |= {"reverse": _reverse, "sort": _sort, "unique": _unique}
+    made |= {_COUNTED: _counted, _SLICED: _sliced, _WEIGHED: _weighed}
     environment.filters = made
-    environment.tests = {name: environment.tests[name] for name in _TESTS}
+    environment.tests = {name: environment.tests[name] for name in _TESTS} | {
+        "odd": _is_odd,
+        "even": _is_even,
+    }
     return environment
 
 
@@ -317,6 +381,7 @@ def _linear(function: Callable[..., object]) -> Callable[..., object]:
 
     def counted(value: object, *arguments: object) -> object:
         _meter.make(len(value) if isinstance(value, str | list | tuple) else 100)
+        _weighed(value)
         return (
             function(_environment(), value, *arguments) if takes_environment else function(value, *arguments)
         )
@@ -332,6 +397,40 @@ def _counted(values: object) -> Iterator[object]:
         yield value
 
 
+def _weighed(value: object) -> object:
+    """The value, when what it costs to compare it or to write it out, lists in lists and all, is paid for."""
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, str):
+            _meter.spend(len(item))
+        elif isinstance(item, list | tuple):
+            _meter.spend(_ITEM * (len(item) + 1))
+            rest.extend(item)
+    return value
+
+
+def _sliced(value: object, start: int | None, stop: int | None, step: int | None) -> object:
+    if not isinstance(value, str | list | tuple | range):
+        raise TemplateError(f"[...] of a {type(value).__name__}; allowed are texts and lists")
+    _meter.spend(len(value) if isinstance(value, str) else _ITEM * len(value))
+    return value[start:stop:step]
+
+
+def _is_odd(value: object) -> bool:
+    return _modulo_2(value) == 1
+
+
+def _is_even(value: object) -> bool:
+    return _modulo_2(value) == 0
+
+
+def _modulo_2(value: object) -> float:
+    if not (isinstance(value, int | float) and _is_small_number(value)):  # % of a text would format it
+        raise TemplateError(f"odd or even of a {type(value).__name__}, or of a large number")
+    return value % 2
+
+
 def _range(*arguments: int) -> range:
     values = range(*arguments)
     if len(values) > MAX_RANGE:
@@ -342,6 +441,7 @@ def _range(*arguments: int) -> range:
 def _items(values: object) -> list[object]:
     items = list(_counted(values))
     _meter.make(len(items))
+    _weighed(items)
     return items
 
 

@@ -196,13 +196,14 @@ class _Study:
         command: str,
     ) -> StudyResult:
         _, scored, trials = trained
-        base_scores = pq.read_table(scored.paths("scores.parquet")[0])
+        learned = {d for mixture in built.values() for d in _learned(mixture)}
+        base_scores = _unseen(pq.read_table(scored.paths("scores.parquet")[0]), learned)
         tables = [_scores(BASE, seed, base_scores) for seed in range(self.config.seeds)]
         curves = []
         for (arm, seed), scores, curve in zip(
             built, trials.paths("scores.parquet"), trials.paths("curve.parquet"), strict=True
         ):
-            tables.append(_scores(arm, seed, pq.read_table(scores)))
+            tables.append(_scores(arm, seed, _unseen(pq.read_table(scores), learned)))
             curves.append(_labelled(_from_start(pq.read_table(curve)), arm, seed))
         arms = [
             ArmResult(
@@ -272,6 +273,24 @@ def _from_start(curve: pa.Table) -> pa.Table:
     for name in ("tokens", "target_tokens"):
         curve = curve.set_column(curve.column_names.index(name), name, pc.cumulative_sum(curve[name]))
     return curve
+
+
+def _learned(mixture: BuiltMixture) -> list[str]:
+    """Datasets that some leaf of the mixture draws from."""
+    dataset = {task["id"]: task["dataset"] for task in mixture.manifest["tasks"]}
+    return [dataset[leaf["task"]] for leaf in mixture.manifest["leaves"] if leaf["examples"]]
+
+
+def _unseen(scores: pa.Table, learned: set[str]) -> pa.Table:
+    """Scores of datasets that no arm was trained on, in any split: the others say nothing about unseen tasks.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
+    left = scores.filter(pc.invert(pc.is_in(scores["dataset"], pa.array(sorted(learned), pa.string()))))
+    if not left.num_rows:
+        raise ConfigError(f"$.mixture: every evaluated dataset is one that some arm is trained on ({', '.join(sorted(learned))}). Hold one out.")  # fmt: skip
+    return left
 
 
 def _labelled(table: pa.Table, arm: str, seed: int) -> pa.Table:

@@ -42,7 +42,9 @@ class Base:
     """
 
     pretrain_on: str
-    recipe: Recipe = dataclasses.field(default_factory=lambda: Recipe(steps=100))
+    recipe: Recipe = dataclasses.field(
+        default_factory=lambda: Recipe(steps=100, learning_rate=6e-3, warmup=10)
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

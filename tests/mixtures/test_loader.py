@@ -33,6 +33,7 @@ def pool(tmp_path_factory):
         order = np.lexsort((row, epoch))
         rows = [
             {
+                "source": None,
                 "id": f"{leaf.name}#{row[i]}",
                 "row": int(row[i]),
                 "epoch": int(epoch[i]),
@@ -45,6 +46,7 @@ def pool(tmp_path_factory):
         ]
         schema = pa.schema(
             [
+                ("source", pa.string()),
                 ("id", pa.string()),
                 ("row", pa.int64()),
                 ("epoch", pa.int32()),

@@ -1,10 +1,11 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute  # noqa: F401
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtures.packing import PACKS, assign_rows, pack, pack_table
+from mixtures.packing import PACKS, _fixed_lists, assign_rows, pack, pack_table
 
 LENGTH = 32
 windows = st.lists(st.integers(1, LENGTH), max_size=60)
@@ -140,6 +141,7 @@ def table_of(lengths):
             "tokens": pa.array(tokens, pa.list_(pa.int32())),
             "loss": pa.array(loss, pa.list_(pa.float32())),
             "leaf": pa.array([f"leaf{i % 3}" for i in range(n)], pa.string()),
+            "source": pa.array([None if i % 3 else "web" for i in range(n)], pa.string()),
             "id": pa.array([f"file#{i}" for i in range(n)], pa.string()),
             "row": pa.array(range(n), pa.int64()),
             "epoch": pa.array([i % 2 for i in range(n)], pa.int32()),
@@ -166,6 +168,7 @@ def test_the_refs_of_a_row_name_its_segments_in_order(lengths):
             example = row["tokens"][first] // 1000 - 1
             assert (ref["id"], ref["row"], ref["leaf"]) == (f"file#{example}", example, f"leaf{example % 3}")
             assert (ref["index"], ref["epoch"]) == (2048 + example, example % 2)
+            assert ref["source"] == (None if example % 3 else "web")
             seen.append(example)
     assert sorted(seen) == list(range(len(lengths)))
 
@@ -177,3 +180,10 @@ def test_a_table_of_several_chunks_or_a_slice_packs_like_one_piece():
     assert pack_table(chunked, length=LENGTH) == pack_table(whole, length=LENGTH)
     last = pack_table(whole.slice(3), length=LENGTH)
     assert sorted(ref["row"] for row in last.to_pylist() for ref in row["refs"]) == [3, 4, 5, 6, 7]
+
+
+def test_rows_of_more_than_two_billion_tokens_together_stay_rows_of_their_length():
+    rows = np.zeros((16_384, 131_072), dtype=np.int8)  # 2**31 items of memory that nobody touches
+    lists = _fixed_lists(rows)
+    assert len(lists) == 16_384
+    assert pa.compute.unique(pa.compute.list_value_length(lists)).to_pylist() == [131_072]

@@ -130,6 +130,14 @@ DOUBLING = "{% set a = question %}" + "{% set a = a OP a %}" * 40 + "{{ a }}"
         "{{ " + "-" * 5000 + "1 }}",
         "{{ " + "9" * 10000 + " }}",
         "a" * 20_000,
+        "{{ '%1000000000d' is odd }}",
+        "{% set a = [question] %}" + "{% set a = [a, a] %}" * 40 + "{{ a }}",
+        "{% set a = [question] %}" + "{% set a = [a, a] %}" * 40 + "{{ a|string }}",
+        "{% set a = [question] %}" + "{% set a = [a, a] %}" * 40 + "{{ [a]|join }}",
+        "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a == b }}",
+        "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a in [b] }}",
+        "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a is in [b] }}",
+        "{% set a = (1, 2) %}" + "{% set a = (a, a) %}" * 40 + "{{ [a]|unique }}",
     ],
 )
 def test_a_template_cannot_explode(source):
@@ -137,6 +145,37 @@ def test_a_template_cannot_explode(source):
     with pytest.raises((TemplateError, ValueError)):
         render(source)
     assert time.perf_counter() - started < 1.0
+
+
+# What looks through a long value without making a longer one. 1,000 iterations would take minutes.
+@pytest.mark.parametrize(
+    "looking",
+    [
+        "{% if question.split('y') %}{% endif %}",
+        "{% if question.split() %}{% endif %}",
+        "{% if question.upper() %}{% endif %}",
+        "{% if question.strip(question) %}{% endif %}",
+        "{% if question.startswith(question) %}{% endif %}",
+        "{% if question[::-1] %}{% endif %}",
+        "{% if question[:-1] %}{% endif %}",
+        "{% if answer in question %}{% endif %}",
+        "{% if question is in choices %}{% endif %}",
+        "{% if question == other %}{% endif %}",
+        "{% if question is equalto(other) %}{% endif %}",
+    ],
+)
+def test_looking_through_a_long_text_is_paid_for(looking):
+    fields = {"question": "x" * 900_000, "other": "x" * 900_000, "choices": ["x" * 899_999] * 3}
+    started = time.perf_counter()
+    with pytest.raises(TemplateError, match="more than 20,000,000 steps"):
+        render("{% for i in range(999) %}" + looking + "{% endfor %}", **fields)
+    assert time.perf_counter() - started < 2.0
+
+
+def test_slices_tests_and_comparisons_are_those_of_jinja():
+    source = "{{ choices[1:] }}{{ choices[::-1][0] }}{{ question[:4] }}{{ 3 is odd }}{{ 3 is even }}{{ 1 < 2 <= 2 }}"
+    assert render(source) == "['5', '6']6WhatTrueFalseTrue"
+    assert render("{{ missing is defined }}{{ missing|default('-') }}{{ '5' is in choices }}") == "False-True"
 
 
 def test_the_output_is_limited_also_where_no_single_value_is_long():

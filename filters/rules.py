@@ -1,7 +1,6 @@
 """Rules: bounds on signals, and which documents miss them.
 
     Rule      a signal, a bound, whether it is the least or the greatest allowed value, and who published it
-    Policy    the rules that a document has to pass, all of them
 
 Judging is a pure function of the signals, so bounds can be changed without measuring again. Every failing rule
 of a document is reported, not the first. A value that equals its bound passes; a null, or NaN, fails nothing.
@@ -60,41 +59,6 @@ class Rule:
                 raise ValueError(
                     f"rule {self.name!r} on signal {self.signal!r}: {field} is empty; give it one"
                 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Policy:
-    """The rules that a document has to pass, each name once, checked to be passable at all.
-
-    >>> Policy((Rule("words.min", "word_count", 50, "min", "ours"),)).signals
-    ('word_count',)
-    """
-
-    rules: tuple[Rule, ...] = ()
-
-    def __post_init__(self) -> None:
-        names = [rule.name for rule in self.rules]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(
-                f"rules named more than once: {', '.join(repeated)}; every rule needs its own name"
-            )
-        faults = _contradictions(self.rules)
-        if faults:
-            raise ValueError("; ".join(faults))
-
-    @property
-    def signals(self) -> tuple[str, ...]:
-        """The signals that have to be measured, each once, in the order of the rules."""
-        return tuple(dict.fromkeys(rule.signal for rule in self.rules))
-
-    def with_bounds(self, bounds: Mapping[str, float]) -> Policy:
-        """The same policy with other bounds; see ``set_bounds``."""
-        return Policy(set_bounds(self.rules, bounds))
-
-    def failing(self, signals: pa.Table) -> pa.Table:
-        """Every failing rule of every document; see ``failing``."""
-        return failing(signals, self.rules)
 
 
 def failing(signals: pa.Table, rules: Sequence[Rule]) -> pa.Table:

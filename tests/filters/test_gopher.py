@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from filters.gopher import GOPHER, GOPHER_REPETITION, RULES
-from filters.rules import Policy, failing
+from filters.rules import failing
 from filters.signals import SIGNALS, text_signals
 
 # Transcribed from Rae et al. 2021, arXiv:2112.11446, section A1.1 and Table A1.
@@ -145,9 +145,8 @@ def test_the_published_rules_make_a_policy_that_ordinary_prose_passes_and_spam_d
         "be. Makers therefore fought temperature, friction and damp with ever stranger springs.\n\n"
         "In the end a clock the size of a dinner plate won the prize."
     )
-    found = Policy(GOPHER + GOPHER_REPETITION).failing(
-        text_signals(pa.array([prose, "Buy now!!! #sale #deal " * 20]))
-    )
+    signals = text_signals(pa.array([prose, "Buy now!!! #sale #deal " * 20]))
+    found = failing(signals, GOPHER + GOPHER_REPETITION)
     assert found["row"].to_pylist() == [1] * found.num_rows
     assert {"gopher.hash_word_ratio.max", "gopher.stop_word_count.min"} < set(found["rule"].to_pylist())
     assert "gopher_repetition.duplicate_10gram_char_ratio.max" in found["rule"].to_pylist()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filters.errors import ConfigError
-from filters.rules import Policy, Rule, failing, set_bounds
+from filters.rules import Rule, failing, set_bounds
 
 WORDS = Rule("t.words.min", "words", 50, "min", "test")
 MANY = Rule("t.words.max", "words", 1000, "max", "test")
@@ -135,26 +135,8 @@ def test_set_bounds_refuses_what_is_no_finite_number(bound):
 def test_bounds_that_no_document_can_pass_are_refused():
     message = "t.words.min is 2000 and t.words.max is 1000: no document can pass both; the min may be at most the max"
     with pytest.raises(ConfigError) as caught:
-        Policy((WORDS, MANY)).with_bounds({"t.words.min": 2000})
+        set_bounds((WORDS, MANY), {"t.words.min": 2000})
     assert str(caught.value) == f"policy.set: {message}"
-    with pytest.raises(ValueError, match=message):
-        Policy((Rule("t.words.min", "words", 2000, "min", "test"), MANY))
-
-
-def test_a_policy_needs_a_name_of_its_own_for_each_rule():
-    with pytest.raises(
-        ValueError, match=r"rules named more than once: t\.words\.min; every rule needs its own name"
-    ):
-        Policy((WORDS, HASHES, WORDS))
-
-
-def test_a_policy_knows_its_signals_and_judges_with_its_rules():
-    policy = Policy((WORDS, MANY, HASHES)).with_bounds({"t.words.min": 5})
-    assert policy.signals == ("words", "hashes")
-    signals = table(words=[4, 5], hashes=[0.0, 0.0])
-    assert policy.failing(signals).to_pylist() == [
-        {"row": 0, "rule": "t.words.min", "value": 4.0, "bound": 5.0}
-    ]
 
 
 @pytest.mark.parametrize(

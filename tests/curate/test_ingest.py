@@ -384,11 +384,15 @@ def test_every_record_of_every_file_becomes_a_document_or_a_quarantine_row(
     )  # fmt: skip
 
 
-def test_a_declared_field_that_no_record_has_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_declared_field_that_no_record_has_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one two three", "lang": "en"}\n{"text": "four five"}\n')
     (tmp_path / "b.txt").write_text("plain text has no fields")
     source = {"path": [str(tmp_path / "a.jsonl"), str(tmp_path / "b.txt")], "meta": ["lang", "lnag"]}
-    config = from_mapping(CurateConfig, {"sources": {"s": source}, "measure": {"language": False}, "policy": {"use": []}})
+    config = from_mapping(
+        CurateConfig, {"sources": {"s": source}, "measure": {"language": False}, "policy": {"use": []}}
+    )
     run = run_curation(config, tmp_path / "run", engine="inline", progress=False)
     assert run.manifest["warnings"] == ["s: no record has the field 'lnag'; is it spelt as in the files?"]
     assert "lnag" in caplog.text

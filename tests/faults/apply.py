@@ -20,9 +20,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-LEFT_OUT = shutil.ignore_patterns(
+PRIVATE = shutil.ignore_patterns(
     ".git", ".venv", "runs", "__pycache__", "*.egg-info", ".hypothesis", ".*_cache"
 )
+
+
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """What a copy of the project does not need, and what cannot be copied."""
+    return {*PRIVATE(folder, names), *(n for n in names if Path(folder, n).is_socket())}
 
 
 def headline(patch: Path) -> str:
@@ -72,7 +77,7 @@ def main() -> int:
     missed = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         copy = Path(folder) / "copy"
-        shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
+        shutil.copytree(ROOT, copy, ignore=left_out)
         for number, patch in enumerate(patches, 1):
             plant(patch, copy)
             caught = first_failure(copy, catchers(patch))

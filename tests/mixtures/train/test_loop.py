@@ -224,6 +224,8 @@ def test_fine_tune_is_load_train_and_save(tmp_path, mixture, decoder):
     tuned, base = weights_of(load_model(tmp_path / "arm")), weights_of(load_model(tmp_path / "base"))
     assert all(torch.equal(weights, tuned[name]) for name, weights in weights_of(model).items())
     assert not any(torch.equal(base[name], tuned[name]) for name in base)
+    left = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("base", "arm")]
+    assert left[0] == left[1]  # what save_model writes: no log, no times
 
 
 def test_pretrain_twice_gives_the_same_checkpoint_and_its_rows_are_the_packs(tmp_path, mixture):

@@ -294,6 +294,8 @@ def _convert(value: Any, hint: Any, where: str, faults: list[str], depth: int) -
                 if type(name) is not arguments[0]:
                     remedy = "put it in quotes" if arguments[0] is str else "write a whole number"
                     faults.append(f"{where}: the name {_found(key)[6:]} is not allowed here; {remedy}.")
+                if name in converted:
+                    faults.append(f"{where}.{key}: the name {name} is given twice; write it once.")
                 converted[name] = _convert(entry, arguments[1], f"{where}.{key}", faults, depth + 1)
             return converted
     elif hint is float:

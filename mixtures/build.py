@@ -8,7 +8,7 @@
 each leaf to learn its mean length, which turns a budget of tokens into one of examples and gives the expected shares;
 *render* makes each example of the pool once; *pack* takes the plan's windows from the pool. Every step is a list of
 independent parts, each bounded in memory: a check holds a batch of records, a render part some 4,096 examples and the
-lengths and keys of its task's rows (20 bytes a row), a pack part 16 windows.
+lengths and keys of its task's rows (16 bytes for each row and template), a pack part 16 windows or fewer.
 """
 
 from __future__ import annotations
@@ -18,25 +18,29 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from curate.config import to_mapping
 from curate.engine import EngineName, Finished, Run, Step, digest_of, file_digest, place_file, write_atomic
 from curate.manifest import read_manifest, write_manifest
 from curate.shards import read_groups
 from curate.sources import SourceFile
-from filters.errors import DataError, RunError
-from mixtures.config import Bpe, Branch, MixtureConfig, branches, is_held_out, leaf_shares
+from filters.errors import ConfigError, DataError, RunError
+from mixtures.config import Bpe, Branch, MixtureConfig, find_branches, is_held_out, leaf_shares
 from mixtures.examples import EVAL
 from mixtures.forecast import LeafForecast, PlannedMixture, TaskCount
 from mixtures.loader import read_examples
 from mixtures.packing import WINDOW, pack_table
 from mixtures.plan import Leaf, Plan, plan_of
-from mixtures.shards import SHARD_PATTERN, finish_dataset, finish_dataset_dict, write_shard
-from mixtures.tasks import Documents, Task, load_tasks, task_files
+from mixtures.shards import SHARD_PATTERN, finish_dataset, finish_dataset_dict, read_shard, write_shard
+from mixtures.tasks import Task, check_kept, find_tasks, kept_shards, task_files
 from mixtures.tokenizer import load_tokenizer, train_bpe
 
 log = logging.getLogger(__name__)
@@ -46,7 +50,9 @@ SAMPLE = 500
 RENDER_ROWS = 4096
 """Examples of one render part and pool shard, about."""
 PACK_WINDOWS = 16
-"""Windows of one pack part and shard."""
+"""Windows of one pack part and shard, fewer where rows are long: see ``PACK_TOKENS``."""
+PACK_TOKENS = 1 << 27
+"""Tokens of one pack part, about, if each example had a row of its own (16 bytes a token)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +124,20 @@ class _Build:
 
     def __init__(self, config: MixtureConfig, run: Run) -> None:
         self.config, self.run = config, run
-        tasks = load_tasks(config.tasks)
-        self.branches = branches(config, tasks)
+        faults: list[str] = []
+        places = find_tasks(config.tasks, faults)
+        tasks = [task for task, _ in places.values()]
+        self.branches = find_branches(config, tasks, faults)
         self.trained = {branch.task.id: branch.task for branch in self.branches}
         self.evaluated, self.items = _evaluated(config, tasks)
+        self.files: dict[str, list[SourceFile]] = {}
+        for task in [*self.trained.values(), *self.evaluated.values()]:
+            with _collecting(faults):
+                self.files[task.id] = task_files(task, where=places[task.id][1])
+        with _collecting(faults):
+            self._check_tokenizer()
+        if faults:
+            raise ConfigError(list(dict.fromkeys(faults)))
         self.parents = _parents(config, [*self.trained.values()])
         self.warnings = [
             f"task '{task.id}' is in no part of the mixture"
@@ -130,6 +146,7 @@ class _Build:
         ]
         self.tokenizer = "bytes"
         self.tokenizer_digest = ""
+        self.is_told = True
         self.checked: dict[str, _Checked] = {}
         self.check_step: Finished
         self.inputs: list[dict[str, str]] = []
@@ -141,9 +158,11 @@ class _Build:
         self._check()
         self.leaves = [self._leaf(branch) for branch in self.branches]
         shares = leaf_shares(self.config, self.branches, {leaf.name: leaf.rows for leaf in self.leaves})
-        means = self._sample()
+        sizes = self._sample()
+        means = {name: _means(of_leaf, SAMPLE) for name, of_leaf in sizes.items()}
         plan = plan_of(self.leaves, shares, seed=self.config.seed, examples=self._examples(shares, means))
         counts = plan.counts(plan.examples)
+        means = {name: _means(of_leaf, counts[name] or SAMPLE) for name, of_leaf in sizes.items()}
         forecasts = tuple(
             LeafForecast(
                 name=branch.name,
@@ -157,9 +176,15 @@ class _Build:
             )
             for branch, leaf in zip(self.branches, self.leaves, strict=True)
         )
+        tasks = tuple(checked.count for checked in self.checked.values())
+        if self.is_told:
+            self._tell(tasks)
+        return PlannedMixture(plan, forecasts, tasks, tuple(self.warnings))
+
+    def _tell(self, tasks: Iterable[TaskCount]) -> None:
+        """Log what the user should know about the tasks."""
         for warning in self.warnings:
             log.warning("%s", warning)
-        tasks = tuple(checked.count for checked in self.checked.values())
         for count in tasks:
             if count.rejected:
                 log.info(
@@ -169,7 +194,17 @@ class _Build:
                     count.used,
                     _listed(count.rejected),
                 )
-        return PlannedMixture(plan, forecasts, tasks, tuple(self.warnings))
+
+    def _check_tokenizer(self) -> None:
+        """Refuse a tokenizer, or a curated run to train it on, that is not there."""
+        given = self.config.tokenizer
+        if isinstance(given, Bpe):
+            kept_shards(given.train_on)
+        elif given != "bytes" and not _tokenizer_file(given).is_file():
+            raise ConfigError(
+                f"$.tokenizer: no file {_tokenizer_file(given)}; allowed are 'bytes', a tokenizer.json or a directory "
+                "that has one."
+            )
 
     def _tokenizer(self) -> None:
         given = self.config.tokenizer
@@ -178,11 +213,11 @@ class _Build:
         if isinstance(given, Bpe):
             params: dict[str, Any] = {
                 "bpe": given.bpe,
-                "kept": [str(f.path.absolute()) for f in _kept(given.train_on)],
+                "kept": [[str(f.path.absolute()), sha256] for f, sha256 in kept_shards(given.train_on)],
             }
             inputs = [digest_of(self.parents[given.train_on])]
         else:
-            path = Path(given) / "tokenizer.json" if Path(given).is_dir() else Path(given)
+            path = _tokenizer_file(given)
             load_tokenizer(path)  # a mistake in the config is reported as such, not as a failed part
             params = {"copy": str(path.absolute())}
             inputs = [file_digest(path)]
@@ -193,7 +228,7 @@ class _Build:
         parts, inputs, size = [], [self.tokenizer_digest], 0
         pack = self.config.pack
         for task in [*self.trained.values(), *self.evaluated.values()]:
-            files = task_files(task)
+            files = self.files[task.id]
             # each shard of a curated run is a part; a task is one, because its ids must differ across its files
             groups = ([[file] for file in files] or [[]]) if task.kind == "documents" else [files]
             is_trained = task.id in self.trained
@@ -202,13 +237,18 @@ class _Build:
                 "cot": self._cot(task) if is_trained else [False, True],
                 "length": pack.length if is_trained else None,
             }
-            parts += [{**shared, "files": [_entry(file) for file in group]} for group in groups]
+            sha256 = _hashes(task)
+            parts += [{**shared, "files": [_entry(file, sha256) for file in group]} for group in groups]
             inputs.append(digest_of([_stamp(file) for file in files]))
             size += sum(file.path.stat().st_size for file in files)
         params = {"tokenizer": self.tokenizer, "between": pack.between, "too_long": pack.too_long}
+        before = set(self.run.steps_directory.iterdir())
         step = self.run.step(
             Step("check", "mixtures.instances:check_part", parts, params, inputs, input_bytes=4 * size)
         )
+        # mixtures that share their steps share most of their tasks, too: what was said once is not said again
+        is_alone = self.run.steps_directory == self.run.directory / ".steps"
+        self.is_told = is_alone or step.directory not in before
         self.check_step = step
         paths, hashes = step.paths("instances.arrow"), step.hashes("instances.arrow")
         for task in [*self.trained.values(), *self.evaluated.values()]:
@@ -247,8 +287,8 @@ class _Build:
         checked = self.checked[branch.task.id]
         return Leaf(branch.name, checked.count.rows, branch.variants.for_plan(branch.task), checked.digest)
 
-    def _sample(self) -> dict[str, tuple[Fraction, Fraction]]:
-        """Mean tokens and target tokens of each leaf's first examples."""
+    def _sample(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Tokens and target tokens, (2, SAMPLE), of each leaf's first examples."""
         parts = [
             {**self._part(branch, leaf), "examples": SAMPLE}
             for branch, leaf in zip(self.branches, self.leaves, strict=True)
@@ -262,8 +302,7 @@ class _Build:
             )
         )
         return {
-            r["leaf"]: (Fraction(r["tokens"], r["rows"]), Fraction(r["target_tokens"], r["rows"]))
-            for r in step.results
+            r["leaf"]: _sizes(path) for r, path in zip(step.results, step.paths("data.arrow"), strict=True)
         }
 
     def _part(self, branch: Branch, leaf: Leaf) -> dict[str, Any]:
@@ -370,7 +409,8 @@ class _Build:
         return step, shards
 
     def _pack(self, plan: Plan, rendered: Finished) -> tuple[Finished, list[dict[str, Any]]]:
-        stride = WINDOW * PACK_WINDOWS
+        fitting = PACK_TOKENS // (WINDOW * self.config.pack.length)
+        stride = WINDOW * max(1, min(PACK_WINDOWS, fitting))
         parts = [{"lo": lo, "hi": min(lo + stride, plan.examples)} for lo in range(0, plan.examples, stride)]
         params = {
             "plan": str(self.run.directory / "plan.json"),
@@ -519,8 +559,32 @@ def _parents(config: MixtureConfig, tasks: Iterable[Task]) -> dict[str, str]:
     return parents
 
 
-def _kept(run: str) -> list[SourceFile]:
-    return task_files(Documents(run).task())
+def _tokenizer_file(given: str) -> Path:
+    return Path(given) / "tokenizer.json" if Path(given).is_dir() else Path(given)
+
+
+@contextmanager
+def _collecting(faults: list[str]) -> Iterator[None]:
+    """Keep the mistakes that the block raises, and go on."""
+    try:
+        yield
+    except ConfigError as error:
+        faults += error.faults
+
+
+def _sizes(shard: Path) -> npt.NDArray[np.int64]:
+    """Tokens and target tokens, (2, rows), of the examples of a pool's shard."""
+    loss = read_shard(shard)["loss"].combine_chunks()
+    starts = loss.offsets.to_numpy()
+    target = np.add.reduceat(loss.values.to_numpy(), starts[:-1])
+    return np.stack([np.diff(starts), target]).astype(np.int64)
+
+
+def _means(sizes: npt.NDArray[np.int64], examples: int) -> tuple[Fraction, Fraction]:
+    """Mean tokens and target tokens of the first examples, as many of them as were measured."""
+    first = sizes[:, :examples]
+    tokens, target_tokens = first.sum(axis=1).tolist()
+    return Fraction(tokens, first.shape[1]), Fraction(target_tokens, first.shape[1])
 
 
 def _ranges(rows: int, count: int) -> list[list[tuple[int, int, int]]]:
@@ -545,8 +609,18 @@ def _ranges(rows: int, count: int) -> list[list[tuple[int, int, int]]]:
     return parts if parts[0] else [[(0, 0, 0)]]
 
 
-def _entry(file: SourceFile) -> dict[str, str]:
+def _hashes(task: Task) -> dict[str, str]:
+    """The SHA-256 that each file of a documents task must have."""
+    if task.kind != "documents":
+        return {}
+    return {file.relative: sha256 for file, sha256 in kept_shards(str(task.source.path))}
+
+
+def _entry(file: SourceFile, sha256: Mapping[str, str]) -> dict[str, str]:
+    """A file as a part is given it, with the SHA-256 that it must have, if any."""
+    known = {"sha256": sha256[file.relative]} if file.relative in sha256 else {}
     return {
+        **known,
         "path": str(file.path.absolute()),
         "relative": file.relative,
         "format": file.format,
@@ -593,14 +667,23 @@ def _task_entry(count: TaskCount, *, held_out: bool) -> dict[str, Any]:
 
 
 def tokenizer_part(
-    out: Path, *, bpe: int | None = None, kept: Sequence[str] = (), copy: str | None = None
+    out: Path, *, bpe: int | None = None, kept: Sequence[tuple[str, str]] = (), copy: str | None = None
 ) -> dict[str, Any]:
-    """tokenizer.json: a copy, or a BPE trained on the texts of kept documents, read a row group at a time."""
+    """tokenizer.json: a copy, or a BPE trained on the texts of kept documents, read a row group at a time.
+
+    Args:
+        out: where to write.
+        bpe: ids of the BPE.
+        kept: paths of kept shards, each with its SHA-256.
+        copy: path of a tokenizer.json.
+    """
     if copy is not None:
         text = Path(copy).read_text(encoding="utf-8")
     else:
         assert bpe is not None
-        text = train_bpe(_texts(kept), bpe)
+        for path, sha256 in kept:
+            check_kept(path, sha256)
+        text = train_bpe(_texts([path for path, _ in kept]), bpe)
     (out / "tokenizer.json").write_text(text, encoding="utf-8")
     return {}
 

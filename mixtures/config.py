@@ -19,7 +19,6 @@ takes the mixture's. Weights and rates are relative to the sum of their siblings
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -28,8 +27,11 @@ from typing import Literal
 from curate.config import Count, nearest
 from filters.errors import ConfigError
 from mixtures import rates
-from mixtures.tasks import Documents, Kind, Task
+from mixtures.tasks import Documents, Kind, Task, check_name
 from mixtures.variants import Variants
+
+MAX_LEAF = 220
+"""Bytes of a leaf's name, which is that of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,7 @@ class Mixture:
 
 def _check_siblings(parts: dict[str, Part] | None) -> None:
     for name in parts or {}:
-        if not re.fullmatch(r"\w+", name):
-            raise ValueError(f"parts: the name {name!r}; allowed are letters, digits and underscores")
+        check_name("parts", name)
     if parts and len({part.weight is None for part in parts.values()}) == 2:
         without = [name for name, part in parts.items() if part.weight is None]
         raise ValueError(f"parts: either all have a weight or none; without are {', '.join(without)}")
@@ -209,6 +210,14 @@ def branches(config: MixtureConfig, tasks: Sequence[Task]) -> tuple[Branch, ...]
         ConfigError: a task or dataset that does not exist, a part without a task, or a held-out task asked for by name.
     """
     faults: list[str] = []
+    found = find_branches(config, tasks, faults)
+    if faults:
+        raise ConfigError(faults)
+    return found
+
+
+def find_branches(config: MixtureConfig, tasks: Sequence[Task], faults: list[str]) -> tuple[Branch, ...]:
+    """As ``branches``, as far as they can be found; mistakes go to ``faults``."""
     datasets = sorted({task.dataset for task in tasks})
     for dataset in config.hold_out.datasets:
         if dataset not in datasets:
@@ -217,8 +226,12 @@ def branches(config: MixtureConfig, tasks: Sequence[Task]) -> tuple[Branch, ...]
                 f"$.hold_out.datasets: no task has the dataset '{dataset}'{hint} Allowed: {', '.join(datasets)}."
             )
     found = tuple(_branches(config, config.mixture.parts, tasks, "", config.variants, faults))
-    if faults:
-        raise ConfigError(faults)
+    faults += [
+        f"$.mixture.parts: the leaf '{leaf.name}' has a name of {len(leaf.name.encode())} bytes; allowed are "
+        f"{MAX_LEAF}. Give shorter names."
+        for leaf in found
+        if len(leaf.name.encode()) > MAX_LEAF
+    ]
     return found
 
 

@@ -26,7 +26,7 @@ class LeafForecast:
         rows: usable rows.
         examples: that the plan takes from it, exactly.
         share: in examples, exactly as the config's weights say.
-        tokens, target_tokens: mean of an example, measured on a sample of its first ones.
+        tokens, target_tokens: mean of an example, measured on its first ones (500, or all where it has fewer).
         variants: name -> share.
     """
 

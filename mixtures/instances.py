@@ -4,10 +4,11 @@ Everything that may fail fails here, before the plan is made, because the plan p
 gives: every record is read, mapped to fields, rendered by every template that the mixture may use, and its tokens
 counted. Records that were read = records that are used + records that are rejected, each with a decision row.
 
-    id, key, lengths (tokens by each template, without bos and eos), field:NAME ...
+    source, id, keys (of the question) and lengths (tokens, without bos and eos), both by each template, field:NAME ...
 
 Of a curated run, each kept document is cut into instances of at most a row's tokens, at line ends where it can be;
-joined in order they give the document back.
+joined in order they give the document back. Piece k of the document (source, id) has that ``source`` and the id
+``<id>@k``; a decision about a document names it as its partner. Records of other tasks have no ``source``.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.config import from_mapping
-from curate.engine import file_digest
+from curate.config import from_mapping, nearest
 from curate.schema import DECISIONS
 from curate.shards import ShardWriter, read_groups
 from curate.sources import SourceFile
 from filters.errors import ConfigError
 from mixtures.fewshot import question_key
-from mixtures.tasks import Task, read_rows
+from mixtures.tasks import END_OF_TEXT, Task, check_kept, column_names, read_rows
 from mixtures.templates import Template, TemplateError
 from mixtures.tokenizer import Tokenizer, load_tokenizer
 
 _FRAME = 2  # bos and eos
+_KEYS = pa.list_(pa.int64())
 _LENGTHS = pa.list_(pa.int32())
 
 
 def templates_used(task: Task, cot: Sequence[bool]) -> list[Template]:
-    """The templates whose token counts ``lengths`` holds, in its order."""
+    """The templates that ``keys`` and ``lengths`` are of, in their order."""
     return [template for kind in cot for template in task.templates_for(cot=kind)]
 
 
@@ -55,12 +56,16 @@ def check_part(
     Args:
         out: where to write.
         task: as a mapping.
-        files: path, relative, format, compression of each.
+        files: path, relative, format, compression of each; of a kept shard also the sha256 that it must have.
         cot: which templates may be used: [False], [True] or both.
         tokenizer: what ``load_tokenizer`` takes.
         length: tokens of a row; None where nothing is too long.
         between: stands between input and target.
         too_long: ``reject`` or ``truncate_input``.
+
+    Raises:
+        ConfigError: no record has the column that ids are to come from.
+        DataError: a kept shard is not what its manifest says.
     """
     check = _Check(from_mapping(Task, task), cot, load_tokenizer(tokenizer), length, between, too_long)
     inputs = []
@@ -71,10 +76,12 @@ def check_part(
     ):
         for entry in files:
             file = SourceFile(Path(entry["path"]), entry["relative"], entry["format"], entry["compression"])  # type: ignore[arg-type]
-            inputs.append({"source": check.task.id, "path": file.relative, "sha256": file_digest(file.path)})
+            sha256 = check_kept(file.path, entry.get("sha256"))
+            inputs.append({"source": check.task.id, "path": file.relative, "sha256": sha256})
             for table in check.instances(file):
                 instances.write_table(table)
                 decisions.write(pa.Table.from_pylist(check.take_decisions(), DECISIONS))
+    check.expect_ids(files)
     return {
         "task": check.task.id,
         "rows": check.rows,
@@ -101,7 +108,8 @@ class _Check:
         self.task, self.tokenizer, self.length, self.between = task, tokenizer, length, between
         self.truncates = too_long == "truncate_input"
         self.templates = templates_used(task, cot)
-        self.read = self.used = self.rows = 0
+        self.questions = [task.question_fields(template) for template in self.templates]
+        self.read = self.used = self.rows = self.named = 0
         self.rejected: Counter[str] = Counter()
         self.edited: Counter[str] = Counter()
         self._decisions: list[dict[str, Any]] = []
@@ -115,8 +123,9 @@ class _Check:
         }
         self.schema = pa.schema(
             [
+                pa.field("source", pa.string()),
                 pa.field("id", pa.string()),
-                pa.field("key", pa.int64()),
+                pa.field("keys", _KEYS),
                 pa.field("lengths", _LENGTHS),
                 *(pa.field(f"field:{name}", type_) for name, type_ in types.items()),
             ]
@@ -134,7 +143,19 @@ class _Check:
         taken, self._decisions = self._decisions, []
         return taken
 
-    def _decide(self, id_: str, action: str, rule: str, detail: str = "", **numbers: float) -> None:
+    def expect_ids(self, files: Sequence[Mapping[str, str]]) -> None:
+        """Refuse a column for ids that no record has."""
+        column = self.task.source.id
+        if column is None or self.named or not self.used:
+            return
+        first = SourceFile(Path(files[0]["path"]), files[0]["relative"], files[0]["format"], files[0]["compression"])  # type: ignore[arg-type]  # fmt: skip
+        names = column_names(first)
+        raise ConfigError(
+            f"{self.task.id}: $.source.id: no record has the column '{column}'{nearest(column, names) or '.'} "
+            f"Columns of the first: {', '.join(names)}. Without id, ids are <file>#<row>."
+        )
+
+    def _decide(self, id_: str, action: str, rule: str, detail: str = "", **values: float | str) -> None:
         (self.rejected if action == "drop" else self.edited)[rule] += 1
         self._decisions.append(
             {
@@ -144,7 +165,7 @@ class _Check:
                 "rule": rule,
                 "action": action,
                 "detail": detail or None,
-                **numbers,
+                **values,
             }
         )
 
@@ -153,23 +174,22 @@ class _Check:
     def _records(self, file: SourceFile) -> Iterator[pa.Table]:
         for stretch in read_rows(self.task, file):
             self.read += stretch.read
-            if stretch.end_of_text:
-                self.edited["render.end_of_text"] += stretch.end_of_text
+            self.named += sum(stretch.table["named"].to_pylist())
             for id_, reason, detail in stretch.rejected:
                 self._decide(id_, "drop", f"read.{reason}", detail)
             yield self._checked(self._unrepeated(stretch.table, file))
 
-    def _unrepeated(self, table: pa.Table, file: SourceFile) -> list[tuple[str, dict[str, Any]]]:
-        """(id, fields) of the records whose native id no earlier record of the task has."""
+    def _unrepeated(self, table: pa.Table, file: SourceFile) -> list[tuple[str, bool, dict[str, Any]]]:
+        """(id, edited, fields) of the records whose native id no earlier record of the task has."""
         names = [name for name in table.column_names if name.startswith("field:")]
         fields = (
             table.select(names).rename_columns([name.removeprefix("field:") for name in names]).to_pylist()
         )
-        records = zip(table["id"].to_pylist(), fields, strict=True)
+        records = zip(table["id"].to_pylist(), table["edited"].to_pylist(), fields, strict=True)
         if self.task.source.id is None:
             return list(records)
         fresh = []
-        for id_, record in records:
+        for id_, edited, record in records:
             if id_ in self._seen:
                 self._decide(
                     id_,
@@ -179,28 +199,62 @@ class _Check:
                 )
             else:
                 self._seen.add(id_)
-                fresh.append((id_, record))
+                fresh.append((id_, edited, record))
         return fresh
 
-    def _checked(self, records: Sequence[tuple[str, dict[str, Any]]]) -> pa.Table:
+    def _checked(self, records: Sequence[tuple[str, bool, dict[str, Any]]]) -> pa.Table:
         """The records that every template renders to an input, a target and few enough tokens."""
         rendered: list[list[tuple[str, str]]] = []
         whole = []
-        for id_, fields in records:
+        for id_, edited, fields in records:
             texts = self._render(id_, fields)
             if texts is not None:
                 rendered.append(texts)
-                whole.append((id_, fields))
+                whole.append((id_, edited, fields))
         rows: list[dict[str, Any]] = []
-        for (id_, fields), (sizes, target_sizes) in zip(whole, self._count(rendered), strict=True):
-            if self._fits(id_, sizes, target_sizes):
-                question = "\n".join(_plain(fields[name]) for name in self.task.key_fields)
+        for (id_, edited, fields), texts, (sizes, target_sizes) in zip(
+            whole, rendered, self._count(rendered), strict=True
+        ):
+            if self._fits(id_, texts, sizes, target_sizes):
+                if edited:
+                    self._decide(id_, "edit", "render.end_of_text")
                 values = {f"field:{name}": value for name, value in fields.items()}
-                rows.append({"id": id_, "key": question_key(question), "lengths": sizes, **values})
+                rows.append({"id": id_, "keys": self._keys(fields), "lengths": sizes, **values})
         self.used += len(rows)
         return pa.Table.from_pylist(rows, self.schema)
 
+    def _keys(self, fields: Mapping[str, Any]) -> list[int]:
+        """The key of the question that each template asks."""
+        made = {
+            names: question_key("\n".join(_plain(fields[name]) for name in names))
+            for names in set(self.questions)
+        }
+        return [made[names] for names in self.questions]
+
+    def _is_whole(self, id_: str, fields: Mapping[str, Any]) -> bool:
+        """Whether the row says something where its templates would hide that it does not."""
+        if self.task.kind == "rendered" and any(END_OF_TEXT in text for text in fields.values()):
+            self._decide(id_, "drop", "render.end_of_text", "in the middle of a text")
+            return False
+        empty = {name for name, value in fields.items() if not _plain(value).strip()}
+        needed = {self.task.answer}
+        if any(template.cot for template in self.templates):
+            needed.add(self.task.rationale)
+        for name in fields:
+            if name in empty & needed:
+                self._decide(id_, "drop", "render.empty_target", f"the field {name}")
+                return False
+        for template, names in zip(self.templates, self.questions, strict=True):
+            if names and empty.issuperset(names):
+                self._decide(
+                    id_, "drop", "render.empty_input", f"{template.id}: the fields {', '.join(names)}"
+                )
+                return False
+        return True
+
     def _render(self, id_: str, fields: dict[str, Any]) -> list[tuple[str, str]] | None:
+        if not self._is_whole(id_, fields):
+            return None
         texts = []
         for template in self.templates:
             try:
@@ -225,13 +279,22 @@ class _Check:
             input_sizes = [len(ids) for ids in inputs[i * n : (i + 1) * n]]
             yield [a + b for a, b in zip(input_sizes, target_sizes, strict=True)], target_sizes
 
-    def _fits(self, id_: str, sizes: Sequence[int], target_sizes: Sequence[int]) -> bool:
+    def _fits(
+        self,
+        id_: str,
+        texts: Sequence[tuple[str, str]],
+        sizes: Sequence[int],
+        target_sizes: Sequence[int],
+    ) -> bool:
         if self.length is None or max(sizes) + _FRAME <= self.length:
             return True
         longest = self.templates[sizes.index(max(sizes))].id
         room = {"value": float(max(sizes) + _FRAME), "bound": float(self.length)}
-        shortest_input = len(self.tokenizer.encode([self.between])[0]) + 1
-        if self.truncates and max(target_sizes) + shortest_input + _FRAME <= self.length:
+        if self.truncates and all(
+            size + _FRAME <= self.length
+            or cut_start(input_, self.between, self.length - _FRAME - target_size, self.tokenizer)
+            for (input_, _), size, target_size in zip(texts, sizes, target_sizes, strict=True)
+        ):
             self._decide(id_, "edit", "render.truncate_input", longest, **room)
             return True
         self._decide(id_, "drop", "render.too_long", longest, **room)
@@ -241,17 +304,25 @@ class _Check:
 
     def _documents(self, file: SourceFile) -> Iterator[pa.Table]:
         assert self.length is not None, "documents are trained on, never evaluated on"
-        for group in read_groups(file.path, ["id", "text"]):
+        for group in read_groups(file.path, ["source", "id", "text"]):
             rows: list[dict[str, Any]] = []
-            ids, texts = group["id"].to_pylist(), group["text"].to_pylist()
+            sources, ids, texts = (group[name].to_pylist() for name in ("source", "id", "text"))
             self.read += len(ids)
-            for id_, pieces in zip(ids, cut(texts, self.length - _FRAME, self.tokenizer), strict=True):
+            cuts = cut(texts, self.length - _FRAME, self.tokenizer)
+            for source, id_, pieces in zip(sources, ids, cuts, strict=True):
                 if not any(piece.strip() for piece, _ in pieces):
-                    self._decide(id_, "drop", "render.empty_target", "document")
+                    partner = {"partner_source": source, "partner_id": id_}
+                    self._decide(id_, "drop", "render.empty_target", "document", **partner)
                     continue
                 self.used += 1
                 rows += [
-                    {"id": f"{id_}@{k}", "key": 0, "lengths": [size], "field:text": piece}
+                    {
+                        "source": source,
+                        "id": f"{id_}@{k}",
+                        "keys": [0],
+                        "lengths": [size],
+                        "field:text": piece,
+                    }
                     for k, (piece, size) in enumerate(pieces)
                 ]
             yield pa.Table.from_pylist(rows, self.schema)
@@ -259,6 +330,25 @@ class _Check:
 
 def _plain(value: str | list[str]) -> str:
     return value if isinstance(value, str) else "\n".join(value)
+
+
+def cut_start(text: str, between: str, room: int, tokenizer: Tokenizer) -> str:
+    """The end of an input that fits into ``room`` tokens together with what stands between; empty where none does.
+
+    Found by bisection over characters, so it is the longest where more text never has fewer tokens.
+
+    >>> from mixtures.tokenizer import load_tokenizer
+    >>> cut_start("only the last 漢字", "\\n", 9, load_tokenizer("bytes"))
+    't 漢字'
+    """
+    fits, least = 0, len(text) + 1  # so many characters fit, so many do not
+    while least - fits > 1:
+        middle = (fits + least) // 2
+        if len(tokenizer.encode([text[len(text) - middle :] + between])[0]) <= room:
+            fits = middle
+        else:
+            least = middle
+    return text[len(text) - fits :]
 
 
 def cut(texts: Sequence[str], room: int, tokenizer: Tokenizer) -> list[list[tuple[str, int]]]:

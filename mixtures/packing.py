@@ -10,6 +10,7 @@ parallel, any window can be made again on its own, and the state of a run is one
 is best-fit decreasing (Johnson 1973): longest example first, each into the fullest row that still has room. On lengths
 like those of instruction data it fills 99.7% of the tokens at this window, where packing in order of arrival fills 79%.
 Rows, and the examples inside a row, are put back into the order of the plan. An example is never split, cut or dropped.
+The refs of a row name its examples: of a piece of a document, ``source`` and ``id`` (``<id>@k``) lead to the document.
 
 Price: about 0.6 microseconds an example to place, and one pass of NumPy over the tokens to fill the rows.
 """

@@ -374,10 +374,16 @@ def kept_shards(run: str | Path) -> list[tuple[SourceFile, str]]:
     return found
 
 
-def check_kept(path: str | Path, sha256: str) -> None:
-    """Refuse a kept shard with other bytes than its run's manifest says, with ``DataError``."""
-    if file_digest(Path(path)) != sha256:
+def check_kept(path: str | Path, sha256: str | None) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        DataError: it is a kept shard, and its run's manifest names other bytes.
+    """
+    found = file_digest(Path(path))
+    if sha256 is not None and found != sha256:
         raise DataError(f"{path}: not the bytes that the run's manifest names. {_RUN_AGAIN}")
+    return found
 
 
 _RUN_AGAIN = "Run `curate run` again, which makes the shard again"

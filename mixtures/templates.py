@@ -309,9 +309,8 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self, context: jinja2.runtime.Context, function: object, *arguments: object, **named: object
     ) -> object:
         text = getattr(function, "__self__", None)
-        if isinstance(
-            text, str
-        ):  # a method of a text looks through it, and strip for each of some characters
+        # a method looks through its text, strip does so for each of the characters that it takes away
+        if isinstance(text, str):
             given = [*arguments, *named.values()]
             size = sum(len(value) for value in given if isinstance(value, str | list | tuple))
             is_strip = getattr(function, "__name__", "").endswith("strip")
@@ -356,16 +355,14 @@ def _environment() -> _Environment:
             "first",
             "last",
             "length",
-            "list",
             "lower",
             "string",
             "title",
-            "trim",
             "upper",
         )
     }
     made |= {"default": jinja2.filters.do_default, "int": _int, "join": _join, "replace": _replace}
-    made |= {"reverse": _reverse, "sort": _sort, "unique": _unique}
+    made |= {"list": _items, "reverse": _reverse, "sort": _sort, "trim": _trim, "unique": _unique}
     made |= {_COUNTED: _counted, _SLICED: _sliced, _WEIGHED: _weighed}
     environment.filters = made
     environment.tests = {name: environment.tests[name] for name in _TESTS} | {
@@ -460,6 +457,12 @@ def _join(values: Iterable[object], separator: str = "") -> str:
 def _replace(text: str, old: str, new: str) -> str:
     _meter.make(len(text) + len(new) * (text.count(old) if old else len(text) + 1))
     return text.replace(old, new)
+
+
+def _trim(value: object, characters: str | None = None) -> str:
+    text = str(_weighed(value))
+    _meter.spend(len(text) * len(characters or " "))
+    return text.strip(characters)
 
 
 def _sort(values: Iterable[object], reverse: bool = False) -> list[object]:

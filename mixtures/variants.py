@@ -63,6 +63,8 @@ class Variants:
                 raise ValueError(
                     f"{name}: found {', '.join(map(str, shares)) or 'nothing'}; allowed: 0 to {most}"
                 )
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"{name}: found {', '.join(map(repr, shares))}; allowed: each number once")
             if min(shares.values()) < 0 or sum(shares.values()) <= 0:
                 raise ValueError(
                     f"{name}: shares must not be negative, and not all 0; found {list(shares.values())}"

@@ -186,5 +186,7 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
 @pytest.mark.parametrize("package", FLOORS)
 def test_no_public_name_is_also_a_modules_name(package: str) -> None:
     """A submodule that was imported becomes an attribute of its package and would hide the name."""
-    modules = {p.stem for p in (ROOT / package).glob("*.py")} | {p.name for p in (ROOT / package).iterdir() if p.is_dir()}
+    modules = {p.stem for p in (ROOT / package).glob("*.py")} | {
+        p.name for p in (ROOT / package).iterdir() if p.is_dir()
+    }
     assert not modules & set(importlib.import_module(package).__all__)

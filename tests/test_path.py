@@ -113,7 +113,7 @@ def test_a_packed_row_is_followed_back_to_the_records_of_its_raw_files() -> None
             pool = {(r["row"], r["epoch"]): r for r in pools[ref["leaf"]].to_pylist()}[
                 ref["row"], ref["epoch"]
             ]
-            assert pool["id"] == ref["id"]
+            assert (pool["source"], pool["id"]) == (ref["source"], ref["id"])
             assert text == pool["input"] + ("\n" if pool["input"] else "") + pool["target"]
             part, _, task = ref["leaf"].partition(".")
             if part == "raw":
@@ -126,8 +126,8 @@ def test_a_packed_row_is_followed_back_to_the_records_of_its_raw_files() -> None
                 answer = record["answer"].split("####")[-1].strip() if task == "gsm8k" else record["english"]
                 assert answer in pool["target"]
             else:
-                own = ref["id"].rpartition("@")[0]
-                (key,) = [k for k in kept if k[1] == own]
+                key = (ref["source"], ref["id"].rpartition("@")[0])
+                assert key in kept
                 origin = origins[key]
                 raw = json.loads(Path(origin["path"]).read_text().splitlines()[origin["row"]])
                 assert origin["line"] == origin["row"] + 1

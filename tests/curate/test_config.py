@@ -512,3 +512,12 @@ def test_every_shipped_configuration_loads_and_opens_with_its_command(path: Path
     comments = [line for line in path.read_text().splitlines()[:4] if line.startswith("#")]
     assert len(comments) >= 2
     assert any(f"curate run configs/curate/{path.name} --out runs/" in line for line in comments)
+
+
+def test_a_number_that_is_given_twice_as_a_name_is_a_fault() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Shares:
+        shots: dict[int, float]
+
+    with pytest.raises(ConfigError, match=r"\$\.shots\.0: the name 0 is given twice"):
+        from_mapping(Shares, {"shots": {"0": 0.5, 0: 0.5}})

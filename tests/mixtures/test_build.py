@@ -21,7 +21,7 @@ from mixtures.fewshot import question_key
 from mixtures.loader import read_examples
 from mixtures.packing import pack_table
 from mixtures.plan import Plan
-from mixtures.shards import read_shards
+from mixtures.shards import read_shard, read_shards
 from mixtures.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -471,6 +471,154 @@ def test_a_task_without_a_usable_row_stops_the_plan_with_its_reasons(workplace, 
         plan_mixture(config_of(pack={"length": 24}, tokenizer="bytes"), tmp_path, **QUIET)
 
 
+def test_all_mistakes_are_named_at_once(workplace, monkeypatch, tmp_path):
+    monkeypatch.chdir(workplace)
+    lost = {**TASKS["tatoeba"], "id": "lost", "source": {"path": "data/lost.jsonl"}}
+    (tmp_path / "lost.yaml").write_text(json.dumps(lost))
+    wrong = config_of(
+        tasks=["tasks/*.yaml", "none/*.yaml", str(tmp_path / "lost.yaml"), {"documents": "nowhere"}],
+        tokenizer="missing.json",
+        mixture={
+            "parts": {
+                "a": {"tasks": ["gsm8kk", "lost"]},
+                "b": {"tasks": {"cluster": ["nli"]}},
+                "c": {"tasks": {"source": "documents"}},
+            }
+        },
+        hold_out={"datasets": ["qsac"]},
+    )
+    with pytest.raises(ConfigError) as caught:
+        plan_mixture(wrong, tmp_path / "out", **QUIET)
+    starts = [
+        "$.tasks: 'none/*.yaml' matches no file",
+        "$.hold_out.datasets: no task has the dataset 'qsac'; did you mean 'qasc'?",
+        "$.mixture.parts.a.tasks: no task 'gsm8kk'; did you mean 'gsm8k'?",
+        "$.mixture.parts.b.tasks: no task fits.",
+        f"{tmp_path / 'lost.yaml'}: $.source.path: 'data/lost.jsonl' matches no file",
+        "nowhere: no manifest.json",
+        "$.tokenizer: no file missing.json; allowed are 'bytes', a tokenizer.json or a directory that has one.",
+    ]
+    assert [fault[: len(start)] for fault, start in zip(caught.value.faults, starts, strict=True)] == starts
+
+
+def test_a_run_that_tasks_and_tokenizer_both_miss_is_named_once(workplace, monkeypatch, tmp_path):
+    monkeypatch.chdir(workplace)
+    tokenizer = {"bpe": 400, "train_on": "nowhere"}
+    with pytest.raises(ConfigError) as caught:
+        plan_mixture(
+            config_of(tasks=["tasks/*.yaml", {"documents": "nowhere"}], tokenizer=tokenizer),
+            tmp_path,
+            **QUIET,
+        )
+    assert [fault.split(",")[0] for fault in caught.value.faults] == ["nowhere: no manifest.json"]
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", {"bpe": 400, "train_on": "curated"}])
+def test_a_kept_shard_that_was_changed_is_refused(workplace, monkeypatch, tmp_path, tokenizer):
+    shutil.copytree(workplace, tmp_path / "moved", ignore=shutil.ignore_patterns("mixture"))
+    monkeypatch.chdir(tmp_path / "moved")
+    shard = Path("curated/kept/part-000001.parquet")
+    table = pq.read_table(shard)
+    pq.write_table(table.slice(1), shard)
+    with pytest.raises(
+        DataError, match=r"kept/part-000001\.parquet: not the bytes that the run's manifest names"
+    ):
+        plan_mixture(config_of(tokenizer=tokenizer), "out", **QUIET)
+
+
+def test_documents_of_two_sources_that_share_an_id_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = {"web": "A page about rivers.\n" * 20, "books": "A chapter about the sea.\n" * 20}
+    rows = [{"id": "1", "source": source, "text": text} for source, text in texts.items()]
+    Path("curated/kept").mkdir(parents=True)
+    shard = Path("curated/kept/part-000000.parquet")
+    with ShardWriter(shard, documents_schema([])) as writer:
+        writer.write(pa.Table.from_pylist(rows, documents_schema([])))
+    sha256 = hashlib.sha256(shard.read_bytes()).hexdigest()
+    kept = [{"path": "kept/part-000000.parquet", "rows": 2, "sha256": sha256}]
+    write_manifest(Path("curated"), {"kind": "curated", "shards": {"kept": kept}})
+    config = {
+        "tasks": [{"documents": "curated"}],
+        "mixture": {"parts": {"text": {"tasks": ["documents"]}}},
+        "pack": {"length": 128},
+        "budget": {"examples": 8},
+    }
+    made = build_mixture(from_mapping(MixtureConfig, config), "out", **QUIET)
+    found = {source: {} for source in texts}
+    for row in pool_rows(made.directory)["text.documents"]:
+        found[row["source"]][row["id"]] = row["target"]
+    assert sorted(found["web"]) == ["1@0", "1@1", "1@2", "1@3"]
+    assert {source: "".join(pieces[k] for k in sorted(pieces)) for source, pieces in found.items()} == texts
+    refs = [ref for row in read_shards(made.directory / "packs")["refs"].to_pylist() for ref in row]
+    assert {(ref["source"], ref["id"]) for ref in refs} == {
+        (source, id_) for source, pieces in found.items() for id_ in pieces
+    }
+
+
+def test_mixtures_that_share_their_steps_say_once_what_became_of_a_task(
+    workplace, monkeypatch, tmp_path, caplog
+):
+    monkeypatch.chdir(workplace)
+    caplog.set_level("INFO", logger="mixtures.build")
+    config = config_of(tokenizer="bytes", pack={"length": 1000})
+    said = []
+    for name in ("a", "b"):
+        build_mixture(config, tmp_path / name, steps=tmp_path / ".steps", **QUIET)
+        said.append([r.getMessage() for r in caplog.records if "rejected" in r.getMessage()])
+        caplog.clear()
+    assert said[0] and said[1] == []
+    for _ in range(2):
+        plan_mixture(config, tmp_path / "alone", **QUIET)
+        assert [r.getMessage() for r in caplog.records if "rejected" in r.getMessage()] == said[0]
+        caplog.clear()
+
+
+def test_no_example_shows_the_answer_to_a_question_that_only_an_unused_field_sets_apart(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    records = [{"q": f"What is {i % 4}?", "a": f"It is {i % 4}.", "u": f"http://{i}"} for i in range(40)]
+    Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    task = {
+        "id": "qa",
+        "source": {"path": "rows.jsonl"},
+        "fields": {"q": "q", "a": "a", "url": "u"},
+        "answer": "a",
+        "templates": [{"id": "t", "input": "{{ q }}", "target": "{{ a }}"}],
+    }
+    Path("qa.yaml").write_text(json.dumps(task))
+    config = {
+        "tasks": ["qa.yaml"],
+        "mixture": {"parts": {"all": {"tasks": ["qa"]}}},
+        "variants": {"shots": {3: 1}},
+        "budget": {"examples": 40},
+    }
+    made = build_mixture(from_mapping(MixtureConfig, config), "out", **QUIET)
+    for row in pool_rows(made.directory)["all.qa"]:
+        shown = [piece["text"] for piece in row["pieces"] if piece["role"] == "exemplar"]
+        assert len(shown) == 3 and not any(row["target"] in text for text in shown)
+
+
+def test_the_forecast_of_a_small_leaf_is_the_mean_of_the_examples_that_it_gives(
+    workplace, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(workplace)
+    made = build_mixture(config_of(budget={"examples": 120}), tmp_path, **QUIET)
+    for row, entry in zip(made.planned.rows(), made.manifest["leaves"], strict=True):
+        assert 0 < entry["examples"] < 500
+        assert (row["tokens"], row["target_tokens"]) == (entry["tokens"], entry["target_tokens"])
+
+
+def test_the_parts_of_packing_are_smaller_where_rows_are_long(workplace, monkeypatch, tmp_path):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(build_module, "PACK_TOKENS", 2 * 1024 * 400)  # 2 windows
+    built = build_mixture(config_of(budget={"examples": 3000}), tmp_path, **QUIET)
+    shards = built.manifest["shards"]["packs"]
+    assert len(shards) == 2 and sum(shard["rows"] for shard in shards) == built.manifest["pack"]["rows"]
+    refs = read_shard(tmp_path / shards[0]["path"])["refs"].to_pylist()
+    assert max(ref["index"] for row in refs for ref in row) == 2047
+
+
 def test_a_curated_run_that_is_not_there_is_named(workplace, monkeypatch, tmp_path):
     monkeypatch.chdir(workplace)
     with pytest.raises(ConfigError, match=r"nowhere: no manifest\.json"):
@@ -479,7 +627,7 @@ def test_a_curated_run_that_is_not_there_is_named(workplace, monkeypatch, tmp_pa
 
 def test_a_tokenizer_that_is_none_is_refused_before_anything_is_run(workplace, monkeypatch, tmp_path):
     monkeypatch.chdir(workplace)
-    with pytest.raises(DataError, match=r"no file missing\.json"):
+    with pytest.raises(ConfigError, match=r"\$\.tokenizer: no file missing\.json"):
         plan_mixture(config_of(tokenizer="missing.json"), tmp_path, **QUIET)
 
 

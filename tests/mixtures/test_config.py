@@ -141,6 +141,17 @@ def test_shares_always_sum_to_one():
     assert sum(shares(parts, SIZES).values()) == 1
 
 
+def test_the_name_of_a_leaf_must_be_short_enough_for_a_folder():
+    assert names({"p" * 100: {"tasks": ["cb"]}}) == ["p" * 100 + ".cb"]
+    with pytest.raises(ConfigError, match=r"parts: found a name of 102 bytes; allowed are 100"):
+        config_of({"é" * 51: {"tasks": ["cb"]}})
+    nested = {"a" * 100: {"parts": {"b" * 100: {"parts": {"c" * 17: {"tasks": ["cb"]}}}}}}
+    with pytest.raises(
+        ConfigError, match=r"the leaf 'a+\.b+\.c+\.cb' has a name of 222 bytes; allowed are 220"
+    ):
+        names(nested)
+
+
 def test_all_mistakes_about_tasks_are_reported_together():
     parts = {
         "a": {"tasks": ["gsm8kk", "rte", "gsm8k_test"]},
@@ -166,7 +177,7 @@ def test_all_mistakes_about_tasks_are_reported_together():
     [
         ({"mixture": {"parts": {}}}, "a mixture has at least one"),
         ({"mixture": {"parts": {"a": {}}}}, r"\$\.mixture\.parts\.a: a part has either tasks or parts"),
-        ({"mixture": {"parts": {"a.b": {"tasks": ["x"]}}}}, "the name 'a.b'; allowed are letters"),
+        ({"mixture": {"parts": {"a.b": {"tasks": ["x"]}}}}, "parts: found 'a.b'; allowed are letters"),
         (
             {"mixture": {"parts": {"a": {"tasks": ["x"], "weight": 1}, "b": {"tasks": ["y"]}}}},
             "either all have a weight or none; without are b",

@@ -38,8 +38,9 @@ def instances_of(rows):
     ]
     return pa.table(
         {
+            "source": pa.nulls(len(rows), pa.string()),
             "id": [f"r{i}" for i in range(len(rows))],
-            "key": pa.array([question_key(q) for q, _, _ in rows], pa.int64()),
+            "keys": pa.array([[question_key(q)] * 3 for q, _, _ in rows], pa.list_(pa.int64())),
             "lengths": pa.array(lengths, pa.list_(pa.int32())),
             "field:q": [q for q, _, _ in rows],
             "field:a": [a for _, a, _ in rows],
@@ -184,6 +185,14 @@ def test_a_truncated_input_loses_its_start_and_fills_the_row():
         assert BYTES.decode(made["tokens"]) == made["input"] + "\n" + "yes"
 
 
+def test_a_replacement_character_of_the_text_survives_a_cut():
+    rows = [("\ufffd" * 60, "no", "w")]
+    for made in make(rows, 2, variants=Variants(), length=32, truncates=True)[0]:
+        # bos, 27 bytes of input, between, the two of the target, eos
+        assert made["input"] == "\ufffd" * 9
+        assert BYTES.decode(made["tokens"]) == made["input"] + "\n" + "no"
+
+
 def test_a_cut_inside_a_character_drops_the_whole_character():
     rows = [("é" * 60, "no", "w")]
     for made in make(rows, 2, variants=Variants(), length=32, truncates=True)[0]:
@@ -207,8 +216,9 @@ def test_a_document_is_its_own_target_to_the_last_character():
     texts = ["  indented\n", "\n", "plain text {{ not a template }} <eos>"]
     instances = pa.table(
         {
+            "source": ["web"] * 3,
             "id": [f"d@{i}" for i in range(3)],
-            "key": pa.array([0] * 3, pa.int64()),
+            "keys": pa.array([[0]] * 3, pa.list_(pa.int64())),
             "lengths": pa.array([[len(t)] for t in texts], pa.list_(pa.int32())),
             "field:text": texts,
         }
@@ -218,7 +228,7 @@ def test_a_document_is_its_own_target_to_the_last_character():
     wanted = Wanted(np.arange(3), zero, zero, zero)
     table, _ = make_examples(task, leaf, instances, wanted, forms_of(), seed=0)
     for made, text in zip(table.to_pylist(), texts, strict=True):
-        assert (made["input"], made["target"]) == ("", text)
+        assert (made["source"], made["input"], made["target"]) == ("web", "", text)
         assert made["tokens"] == [1, *(b + 3 for b in text.encode()), 2]
         assert made["loss"] == [0.0] + [1.0] * (len(text) + 1)
         assert made["pieces"] == [{"role": "target", "text": text, "loss": 1.0}]

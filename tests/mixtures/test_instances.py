@@ -12,7 +12,7 @@ from curate.schema import DECISIONS, documents_schema
 from curate.shards import ShardWriter
 from filters.errors import ConfigError
 from mixtures.fewshot import question_key
-from mixtures.instances import check_part, cut
+from mixtures.instances import check_part, cut, cut_start
 from mixtures.shards import read_shard
 from mixtures.tasks import Documents, Task, task_files
 from mixtures.tokenizer import load_tokenizer, train_bpe
@@ -110,7 +110,88 @@ def test_empty_targets_of_a_rendered_set_are_rejected_and_counted(tmp_path):
     result, instances, _ = check(tmp_path, records, kind="rendered")
     assert instances["field:target"].to_pylist() == ["yes"]
     assert result["rejected"] == {"render.empty_input": 1, "render.empty_target": 2}
-    assert result["edited"] == {"render.end_of_text": 2}
+    assert result["edited"] == {"render.end_of_text": 1}
+
+
+def test_every_row_that_loses_an_end_of_text_token_has_an_edit_and_none_keeps_one(tmp_path):
+    end = "<|endoftext|>"
+    records = [
+        {"p": "a" + end, "c": f"yes{end}\u00a0{end}"},
+        {"p": "b", "c": f"yes{end}no"},
+        {"p": f"c{end}d", "c": "yes" + end},
+        {"p": "d", "c": "yes"},
+        {"p": "e" * 70, "c": "yes" + end},
+    ]
+    result, instances, decisions = check(tmp_path, records, kind="rendered")
+    assert instances["field:input"].to_pylist() == ["a", "d"]
+    assert instances["field:target"].to_pylist() == ["yes", "yes"]
+    assert result["edited"] == {"render.end_of_text": 1}
+    assert result["rejected"] == {"render.end_of_text": 2, "render.too_long": 1}
+    assert [(d["id"], d["stage"], d["rule"], d["action"]) for d in decisions] == [
+        ("rows.jsonl#1", "render", "render.end_of_text", "drop"),
+        ("rows.jsonl#2", "render", "render.end_of_text", "drop"),
+        ("rows.jsonl#0", "render", "render.end_of_text", "edit"),
+        ("rows.jsonl#4", "render", "render.too_long", "drop"),
+    ]
+
+
+def test_nothing_empty_hides_behind_the_words_of_a_template(tmp_path):
+    records = [
+        {"q": "one", "a": " \u00a0", "w": "because"},
+        {"q": "two", "a": "2", "w": ""},
+        {"q": "", "a": "3", "w": "because"},
+        {"q": "four", "a": "4", "w": "because"},
+    ]
+    settings = {
+        "fields": {"q": "q", "a": "a", "why": "w"},
+        "rationale": "why",
+        "templates": [
+            {"id": "t", "input": "Q: {{ q }}", "target": "The answer is {{ a }}."},
+            {"id": "c", "cot": True, "input": "Q: {{ q }}", "target": "Well, {{ why }} So {{ a }}."},
+        ],
+    }
+    (tmp_path / "plain").mkdir()
+    result, instances, decisions = check(tmp_path, records, cot=(False, True), **settings)
+    assert instances["field:q"].to_pylist() == ["four"]
+    assert result["rejected"] == {"render.empty_input": 1, "render.empty_target": 2}
+    assert [(d["rule"], d["detail"]) for d in decisions] == [
+        ("render.empty_target", "the field a"),
+        ("render.empty_target", "the field why"),
+        ("render.empty_input", "t: the fields q"),
+    ]
+    # a rationale that no template shows may be empty
+    assert check(tmp_path / "plain", records, **settings)[1]["field:q"].to_pylist() == ["two", "four"]
+
+
+@pytest.mark.parametrize("size", range(108, 126))
+def test_a_row_that_will_be_truncated_can_be_cut_between_characters(tmp_path, size):
+    records = [{"q": "漢字" * 40, "a": "z" * size}]
+    result, _, _ = check(tmp_path, records, length=128, too_long="truncate_input")
+    # bos, one character of three bytes, between, the answer, eos
+    assert result["used"] == int(1 + 3 + 1 + size + 1 <= 128)
+
+
+@given(
+    text=st.text(alphabet="a é漢😀\ufffd", min_size=1, max_size=40),
+    room=st.integers(-2, 30),
+    between=st.sampled_from(["", "\n", "漢"]),
+    with_bpe=st.booleans(),
+)
+def test_an_input_is_cut_to_the_longest_end_that_fits(bpe, text, room, between, with_bpe):
+    end = cut_start(text, between, room, bpe if with_bpe else BYTES)
+    assert text.endswith(end)
+    sizes = [len((text[i:] + between).encode()) for i in range(len(text))]
+    if with_bpe:
+        assert not end or len(bpe.encode([end + between])[0]) <= room
+    else:
+        assert end == next((text[i:] for i, size in enumerate(sizes) if size <= room), "")
+
+
+def test_a_column_for_ids_that_no_record_has_is_a_mistake(tmp_path):
+    records = [{"idd": "x", "q": "one", "a": "1"}, {"idd": "y", "q": "two", "a": "2"}]
+    message = r"demo: \$\.source\.id: no record has the column 'id'; did you mean 'idd'\? Columns of the first: idd, q, a"
+    with pytest.raises(ConfigError, match=message):
+        check(tmp_path, records, source={"id": "id"})
 
 
 def test_lengths_are_the_tokens_of_each_template(tmp_path):
@@ -194,8 +275,17 @@ def test_a_field_may_be_called_id_or_row(tmp_path):
 
 def test_keys_are_of_the_question_not_of_the_answer(tmp_path):
     records = [{"q": "Same?", "a": "1"}, {"q": "same", "a": "2"}, {"q": "other", "a": "1"}]
-    keys = check(tmp_path, records)[1]["key"].to_pylist()
-    assert keys == [question_key("same"), question_key("same"), question_key("other")]
+    keys = check(tmp_path, records)[1]["keys"].to_pylist()
+    assert keys == [[question_key("same")] * 2, [question_key("same")] * 2, [question_key("other")] * 2]
+
+
+def test_a_field_that_a_template_does_not_show_does_not_make_its_questions_differ(tmp_path):
+    records = [{"q": "Same?", "a": "1", "u": "http://x"}, {"q": "same", "a": "1", "u": "http://y"}]
+    templates = [QA[0], {"id": "linked", "input": "{{ q }} {{ url }}", "target": "{{ a }}"}]
+    fields = {"q": "q", "a": "a", "url": "u"}
+    first, second = check(tmp_path, records, fields=fields, templates=templates)[1]["keys"].to_pylist()
+    assert first[0] == second[0] == question_key("same")
+    assert first[1] != second[1]
 
 
 # -- documents -------------------------------------------------------------------------------------------------------------
@@ -223,7 +313,10 @@ def test_documents_are_cut_at_line_ends_into_rows_that_join_to_the_document(tmp_
     assert "".join(text for id_, text in rows if id_[0] == "d") == "x" * 200
     assert instances["lengths"].to_pylist() == [[len(text)] for _, text in rows]
     assert (result["read"], result["used"], result["rows"]) == (4, 3, 10)
-    assert [(d["id"], d["rule"]) for d in decisions] == [("c", "render.empty_target")]
+    assert set(instances["source"].to_pylist()) == {"web"}
+    assert [(d["id"], d["rule"], d["partner_source"], d["partner_id"]) for d in decisions] == [
+        ("c", "render.empty_target", "web", "c")
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute  # noqa: F401
+import pyarrow.compute
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

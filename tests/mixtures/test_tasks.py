@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.config import from_mapping
-from filters.errors import ConfigError
-from mixtures.tasks import Documents, Task, load_task, load_tasks, read_rows, task_files
+from filters.errors import ConfigError, DataError
+from mixtures.tasks import Documents, Task, column_names, load_task, load_tasks, read_rows, task_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -167,7 +167,20 @@ def test_rendered_targets_lose_a_literal_end_of_text_token_and_nothing_else(tmp_
     (rows,) = read_rows(task, task_files(task)[0])
     assert rows.table["field:target"].to_pylist() == ["yes", "no", "two", f"in{end}side", "", ""]
     assert rows.table["field:input"].to_pylist() == [f"prompt {i} " for i in range(6)]
-    assert rows.end_of_text == 4
+    assert rows.table["edited"].to_pylist() == [True, False, True, True, True, False]
+
+
+def test_end_of_text_tokens_go_from_inputs_and_targets_whatever_white_space_stands_around_them(tmp_path):
+    end = "<|endoftext|>"
+    spaces = [chr(i) for i in range(0x3100) if chr(i).isspace()]
+    assert len(spaces) == 29
+    records = [{"p": f"p {s}{end}{s}{s}{end}{s}", "c": f"c {s}x{s}{end}{end}{s}"} for s in spaces]
+    path = write_jsonl(tmp_path / "a.jsonl", *records, {"p": " p \u00a0", "c": " c \u2003"})
+    task = task_of(path, {"input": "p", "target": "c"}, kind="rendered")
+    (rows,) = read_rows(task, task_files(task)[0])
+    assert rows.table["field:input"].to_pylist() == ["p"] * 29 + [" p \u00a0"]
+    assert rows.table["field:target"].to_pylist() == [f"c {s}x" for s in spaces] + [" c \u2003"]
+    assert rows.table["edited"].to_pylist() == [True] * 29 + [False]
 
 
 def test_every_rendered_set_of_the_demo_is_free_of_end_of_text_tokens():
@@ -175,7 +188,7 @@ def test_every_rendered_set_of_the_demo_is_free_of_end_of_text_tokens():
         task = load_task(path)
         for rows in read_rows(task, task_files(task)[0]):
             targets = rows.table["field:target"].to_pylist()
-            assert rows.end_of_text == len(targets) > 0
+            assert rows.table["edited"].to_pylist() == [True] * len(targets) != []
             assert not any("<|endoftext|>" in target for target in targets)
 
 
@@ -264,7 +277,67 @@ def test_a_path_that_matches_nothing_names_the_task(tmp_path):
         task_files(task_of(tmp_path / "missing.jsonl", {"q": "q"}))
 
 
-def test_questions_are_the_fields_that_are_neither_answer_nor_rationale():
-    assert load_task(ROOT / "configs/tasks/gsm8k.yaml").key_fields == ("question",)
-    assert load_task(ROOT / "configs/tasks/t0_quartz.yaml").key_fields == ("input",)
-    assert load_task(ROOT / "configs/tasks/tatoeba.yaml").key_fields == ("sentence", "lang")
+def test_questions_are_the_fields_of_the_input_that_are_neither_answer_nor_rationale():
+    def questions(task):
+        return {template.id: task.question_fields(template) for template in task.templates_for(cot=False)}
+
+    assert set(questions(load_task(ROOT / "configs/tasks/gsm8k.yaml")).values()) == {("question",)}
+    assert questions(load_task(ROOT / "configs/tasks/t0_quartz.yaml")) == {"identity": ("input",)}
+    assert questions(load_task(ROOT / "configs/tasks/tatoeba.yaml")) == {
+        "in_english": ("sentence", "lang"),
+        "translation_label": ("sentence",),
+    }
+    templates = [
+        {"id": "hint", "input": "{{ a }}? {{ q }}", "target": "{{ url }}"},
+        {"id": "turned", "input": "What is answered by {{ a }}?", "target": "{{ q }}"},
+        {"id": "same", "input": "Say something.", "target": "{{ q }}"},
+    ]
+    task = task_of("x.jsonl", {"q": "q", "a": "a", "url": "u"}, answer="a", templates=templates)
+    assert questions(task) == {"hint": ("q",), "turned": ("a",), "same": ()}
+
+
+@pytest.mark.parametrize("columns", [["q", "a"], None])
+def test_a_byte_order_mark_is_no_part_of_the_first_cell(tmp_path, columns):
+    path = tmp_path / "a.tsv"
+    head = b"" if columns else b"q\ta\n"
+    path.write_bytes(b"\xef\xbb\xbf" + head + "one\tyes\n\ufefftwo\tno\n".encode())
+    good, _ = read(task_of(path, {"q": "q", "a": "a"}, source={"columns": columns or []}))
+    assert [row["field:q"] for row in good] == ["one", "\ufefftwo"]
+
+
+def test_an_id_that_is_none_of_the_columns_of_a_file_without_a_header_is_a_mistake():
+    message = r"source: id: no column 'idd'; did you mean 'id'\? Allowed: id, q"
+    with pytest.raises(ConfigError, match=message):
+        task_of("x.tsv", {"q": "q"}, source={"columns": ["id", "q"], "id": "idd"})
+
+
+@pytest.mark.parametrize(
+    ("id_", "message"),
+    [
+        ("../x", r"id: found '\.\./x'; allowed are letters, digits and underscores"),
+        ("x" * 101, r"id: found a name of 101 bytes; allowed are 100"),
+    ],
+)
+def test_documents_have_an_id_that_can_be_a_folder(id_, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(Documents, {"documents": "runs/x", "id": id_})
+
+
+def test_a_kept_shard_that_is_missing_is_named(tmp_path):
+    shards = {"kept": [{"path": "kept/part-000000.parquet", "rows": 1, "sha256": "0"}]}
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "kind": "curated", "shards": shards}))
+    with pytest.raises(DataError, match=r"part-000000\.parquet: missing, though the run's manifest names it"):
+        task_files(Documents(str(tmp_path)).task())
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet", "txt"])
+def test_the_columns_of_a_file_are_named_where_it_has_names(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.table({"q": ["one"], "n": [1]}), path)
+    else:
+        path.write_text(
+            {"jsonl": '{"q": 1, "n": 2}\n', "csv": "q,n\n1,2\n", "tsv": "q\tn\n"}.get(suffix, "q n")
+        )
+    (file,) = task_files(task_of(path, {"q": "q"}))
+    assert column_names(file) == ([] if suffix == "txt" else ["q", "n"])

@@ -30,6 +30,8 @@ def render(source, **fields):
         ("{{ choices|reverse|join }}{{ answer|int * 3 }}", "65415"),
         ("{{ question|replace('2', 'two')|lower }}", "what is two + 3?"),
         ("{% for i in range(2, 8, 3) %}{{ i }}{% endfor %}", "25"),
+        ("{{ 'abc'|list|join('-') }}{{ choices|list|length }}", "a-b-c3"),
+        ("{{ ' a '|trim }}{{ 'xay'|trim('xy') }}{{ 5|trim }}", "aa5"),
     ],
 )
 def test_the_small_language_does_what_jinja_does(source, text):
@@ -134,9 +136,15 @@ DOUBLING = "{% set a = question %}" + "{% set a = a OP a %}" * 40 + "{{ a }}"
         "{% set a = [question] %}" + "{% set a = [a, a] %}" * 40 + "{{ a }}",
         "{% set a = [question] %}" + "{% set a = [a, a] %}" * 40 + "{{ a|string }}",
         "{% set a = [question] %}" + "{% set a = [a, a] %}" * 40 + "{{ [a]|join }}",
-        "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a == b }}",
-        "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a in [b] }}",
-        "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a is in [b] }}",
+        "{% set a = [1] %}{% set b = [1] %}"
+        + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40
+        + "{{ a == b }}",
+        "{% set a = [1] %}{% set b = [1] %}"
+        + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40
+        + "{{ a in [b] }}",
+        "{% set a = [1] %}{% set b = [1] %}"
+        + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40
+        + "{{ a is in [b] }}",
         "{% set a = (1, 2) %}" + "{% set a = (a, a) %}" * 40 + "{{ [a]|unique }}",
     ],
 )
@@ -155,6 +163,7 @@ def test_a_template_cannot_explode(source):
         "{% if question.split() %}{% endif %}",
         "{% if question.upper() %}{% endif %}",
         "{% if question.strip(question) %}{% endif %}",
+        "{% if question|trim(question) %}{% endif %}",
         "{% if question.startswith(question) %}{% endif %}",
         "{% if question[::-1] %}{% endif %}",
         "{% if question[:-1] %}{% endif %}",
@@ -224,3 +233,13 @@ def test_compiling_twice_is_compiling_once():
     for _ in range(3):
         Template("t", "{{ once }}", "x").render({"once": "a"})
     assert templates._compiled.cache_info().misses == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ question * 2 }}", "{{ [1] * 2 }}", "{{ '%d' % 1 }}", "{{ 2 ** 9 }}", "{{ 1000001 * 1 }}"],
+    ids=["text", "list", "format", "power", "number"],
+)
+def test_sums_that_could_grow_are_refused_whatever_they_would_give(source):
+    with pytest.raises(TemplateError):
+        render(source)

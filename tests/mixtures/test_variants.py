@@ -91,6 +91,11 @@ def test_shares_that_make_no_sense_are_refused(settings, message):
         from_mapping(Variants, settings)
 
 
+def test_a_number_given_twice_is_refused():
+    with pytest.raises(ValueError, match="shots: found '0', 0; allowed: each number once"):
+        Variants(shots={"0": 0.5, 0: 0.5})
+
+
 def test_a_name_that_is_none_of_ours_is_refused():
     assert Variant.named(Variant(12, True).name) == Variant(12, True)
     with pytest.raises(ValueError, match="'fewshot' is no name"):

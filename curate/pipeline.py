@@ -21,7 +21,7 @@ from curate.group import count_partitions
 from curate.ingest import group_files
 from curate.manifest import NAME, write_manifest
 from curate.settings import CurateConfig, faults_across
-from curate.sources import SourceFile, find_files
+from curate.sources import SourceFile, file_arguments, file_stamp, find_files
 from filters.errors import ConfigError, DataError, RunError
 
 log = logging.getLogger(__name__)
@@ -125,9 +125,9 @@ class _Curation:
         for name, source in sorted(self.config.sources.items()):
             for group in group_files(self.files[name]):
                 parts.append(
-                    {"name": name, "source": to_mapping(source), "files": [_entry(f) for f in group]}
+                    {"name": name, "source": to_mapping(source), "files": [file_arguments(f) for f in group]}
                 )
-                stamps += [_stamp(f) for f in group]
+                stamps += [file_stamp(f) for f in group]
         params = {"normalize": to_mapping(self.config.normalize), "meta": list(self.config.meta)}
         size = sum(f.path.stat().st_size for fs in self.files.values() for f in fs)
         ingested = self.run.step(
@@ -280,10 +280,10 @@ class _Curation:
         files = {name: self.files[f"eval:{name}"] for name in sorted(settings.against)}
         params = {
             "against": {name: to_mapping(source) for name, source in settings.against.items()},
-            "files": {name: [_entry(f) for f in found] for name, found in files.items()},
+            "files": {name: [file_arguments(f) for f in found] for name, found in files.items()},
             "ngram": settings.ngram,
         }
-        stamps = [_stamp(f) for found in files.values() for f in found]
+        stamps = [file_stamp(f) for found in files.values() for f in found]
         index = self.run.step(
             Step("index", "curate.decontaminate:index_part", [{}], params, [digest_of(stamps)])
         )
@@ -495,21 +495,6 @@ class _Curation:
                 "curve": [list(point) for point in curve(Bands(minhash["bands"], minhash["rows"]))],
             }
         return summary
-
-
-def _entry(file: SourceFile) -> dict[str, str]:
-    return {
-        "path": str(file.path),
-        "relative": file.relative,
-        "format": file.format,
-        "compression": file.compression,
-    }
-
-
-def _stamp(file: SourceFile) -> list[Any]:
-    """What tells that a file has changed; never written into a manifest."""
-    status = file.path.stat()
-    return [file.relative, status.st_size, status.st_mtime_ns]
 
 
 def _shards(name: str, finished: Finished, file: str) -> list[dict[str, Any]]:

@@ -140,6 +140,22 @@ class Records:
     read: int
 
 
+def file_arguments(file: SourceFile) -> dict[str, str]:
+    """A file as JSON arguments of a part; the path is absolute, since workers need not stand where the driver does."""
+    return {
+        "path": str(file.path.absolute()),
+        "relative": file.relative,
+        "format": file.format,
+        "compression": file.compression,
+    }
+
+
+def file_stamp(file: SourceFile) -> tuple[str, int, int]:
+    """Name, size and time of change: what tells that a file has changed, and never enters a manifest."""
+    status = file.path.stat()
+    return file.relative, status.st_size, status.st_mtime_ns
+
+
 def find_files(name: str, source: Source) -> list[SourceFile]:
     """The files of a source in the order of their relative paths, whatever order the file system lists them in.
 

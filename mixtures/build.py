@@ -31,7 +31,7 @@ from curate.config import to_mapping
 from curate.engine import EngineName, Finished, Run, Step, digest_of, file_digest, place_file, write_atomic
 from curate.manifest import read_manifest, write_manifest
 from curate.shards import read_groups
-from curate.sources import SourceFile
+from curate.sources import SourceFile, file_arguments, file_stamp
 from filters.errors import ConfigError, DataError, RunError
 from mixtures.config import Bpe, Branch, MixtureConfig, find_branches, is_held_out, leaf_shares
 from mixtures.examples import EVAL
@@ -238,8 +238,8 @@ class _Build:
                 "length": pack.length if is_trained else None,
             }
             sha256 = _hashes(task)
-            parts += [{**shared, "files": [_entry(file, sha256) for file in group]} for group in groups]
-            inputs.append(digest_of([_stamp(file) for file in files]))
+            parts += [{**shared, "files": [_expected(file, sha256) for file in group]} for group in groups]
+            inputs.append(digest_of([file_stamp(file) for file in files]))
             size += sum(file.path.stat().st_size for file in files)
         params = {"tokenizer": self.tokenizer, "between": pack.between, "too_long": pack.too_long}
         before = set(self.run.steps_directory.iterdir())
@@ -616,22 +616,10 @@ def _hashes(task: Task) -> dict[str, str]:
     return {file.relative: sha256 for file, sha256 in kept_shards(str(task.source.path))}
 
 
-def _entry(file: SourceFile, sha256: Mapping[str, str]) -> dict[str, str]:
+def _expected(file: SourceFile, sha256: Mapping[str, str]) -> dict[str, str]:
     """A file as a part is given it, with the SHA-256 that it must have, if any."""
     known = {"sha256": sha256[file.relative]} if file.relative in sha256 else {}
-    return {
-        **known,
-        "path": str(file.path.absolute()),
-        "relative": file.relative,
-        "format": file.format,
-        "compression": file.compression,
-    }
-
-
-def _stamp(file: SourceFile) -> list[Any]:
-    """What tells that a file has changed; never written into a manifest."""
-    status = file.path.stat()
-    return [file.relative, status.st_size, status.st_mtime_ns]
+    return {**file_arguments(file), **known}
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

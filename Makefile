@@ -20,6 +20,8 @@ demo: install
 	$(BIN)/curate compare $(DEMO)/curated $(DEMO)/curated-inline
 	$(BIN)/mixtures plan configs/mixtures/demo.yaml --out $(DEMO)/mixture --engine ray --workers $(WORKERS)
 	$(BIN)/mixtures build configs/mixtures/demo.yaml --out $(DEMO)/mixture --engine ray --workers $(WORKERS)
+	$(BIN)/mixtures build configs/mixtures/demo.yaml --out $(DEMO)/mixture-inline --engine inline
+	$(BIN)/curate compare $(DEMO)/mixture $(DEMO)/mixture-inline
 	$(BIN)/mixtures study configs/studies/demo.yaml --out $(DEMO)/study
 	@echo "curation report: $(DEMO)/curated/report.html"
 	@echo "study report:    $(DEMO)/study/report.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from curate.sources import EXCERPT_CHARACTERS
 from filters.errors import ConfigError
 
 TEXT_CHARACTERS = 400
+
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters: a document must not steer the terminal that shows it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Explanation:
             )
         if self.text:
             lines.append(f"  text: {_one_line(self.text, TEXT_CHARACTERS)}")
-        return "\n".join(lines)
+        return "\n".join(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], line) for line in lines)
 
 
 def explain(run: str | Path, id: str, *, source: str | None = None) -> list[Explanation]:

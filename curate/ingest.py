@@ -27,6 +27,7 @@ from curate.engine import place_file
 from curate.schema import DECISIONS, ORIGINS, QUARANTINE, documents_schema, table_of
 from curate.shards import ShardWriter, read_groups
 from curate.sources import EXCERPT_CHARACTERS, Source, SourceFile, read_records
+from filters.errors import DataError
 from filters.normalization import Normalize, normalize
 
 PART_FILES = 10_000
@@ -86,14 +87,14 @@ def ingest_part(
     ):
         for entry in files:
             file = SourceFile(Path(entry["path"]), entry["relative"], entry["format"], entry["compression"])
-            with open(file.path, "rb") as raw:
-                inputs.append(
-                    {
-                        "source": name,
-                        "path": file.relative,
-                        "sha256": hashlib.file_digest(raw, "sha256").hexdigest(),
-                    }
-                )
+            try:
+                with open(file.path, "rb") as raw:
+                    sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+            except PermissionError:
+                raise DataError(
+                    f"{name}: no permission to read '{file.path}'. Grant it, or leave the file out."
+                ) from None
+            inputs.append({"source": name, "path": file.relative, "sha256": sha256})
             before = counts["read"]
             for records in read_records(file, columns):
                 absent -= {

@@ -200,3 +200,23 @@ def test_the_command_prints_every_document_of_the_id(run: Path, capsys: pytest.C
     assert main(["explain", str(run), "nothing like it"]) == 2
     said = capsys.readouterr()
     assert (said.out, said.err.startswith("error: ")) == ("", True)
+
+
+def test_a_document_cannot_steer_the_terminal_that_shows_it() -> None:
+    shown = str(
+        Explanation(
+            id="a\nb",
+            source="s",
+            outcome="kept",
+            origin={"path": "p", "row": 0, "line": None},
+            refused="",
+            decisions=[],
+            signals={},
+            text="\x1b[31mred \u202eback",
+            partners={},
+        )
+    )
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert shown.splitlines()[0] == r"s / a\nb: kept"
+    assert r"\x1b[31mred \u202eback" in shown

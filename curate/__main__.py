@@ -81,10 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from curate.config import load_config, show_config
-    from curate.pipeline import run_curation
+    from curate.pipeline import config_faults, run_curation
     from curate.settings import CurateConfig
 
-    config = load_config(options.config, CurateConfig)
+    config = load_config(options.config, CurateConfig, check=None if options.show_config else config_faults)
     if options.show_config:
         print(show_config(config), end="")
         return 0

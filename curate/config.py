@@ -14,13 +14,14 @@ text. Tags that make objects are refused, and so is a key given twice.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import re
 import reprlib
 import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
@@ -152,8 +153,14 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: nested too deeply; allowed: {_MAX_DEPTH} levels.") from None
 
 
-def load_config(path: str | Path, cls: type[T]) -> T:
+def load_config(path: str | Path, cls: type[T], *, check: Callable[[T], Sequence[str]] | None = None) -> T:
     """The configuration file as a value of ``cls``.
+
+    Args:
+        path: of the YAML file.
+        cls: the dataclass that is its schema.
+        check: finds the mistakes that no single value shows (names that must agree, paths that must exist). It also
+            sees a configuration with mistakes, as far as that could be read: wrong settings have their defaults.
 
     Raises:
         ConfigError: with all mistakes of the file, each with its path and the nearest allowed name.
@@ -169,7 +176,15 @@ def load_config(path: str | Path, cls: type[T]) -> T:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
-    return from_mapping(cls, parse_yaml(text, path.name), where=f"{path.name}: $")
+    faults: list[str] = []
+    value = _convert(parse_yaml(text, path.name), cls, f"{path.name}: $", faults, 0)
+    if check is not None and isinstance(value, cls):
+        faults += [
+            fault if fault.startswith(f"{path.name}: ") else f"{path.name}: {fault}" for fault in check(value)
+        ]
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return typing.cast(T, value)
 
 
 def from_mapping(cls: type[T], mapping: Any, *, where: str = "$") -> T:
@@ -296,7 +311,10 @@ def _convert(value: Any, hint: Any, where: str, faults: list[str], depth: int) -
                     faults.append(f"{where}: the name {_found(key)[6:]} is not allowed here; {remedy}.")
                 if name in converted:
                     faults.append(f"{where}.{key}: the name {name} is given twice; write it once.")
+                before = len(faults)
                 converted[name] = _convert(entry, arguments[1], f"{where}.{key}", faults, depth + 1)
+                if converted[name] is None and len(faults) > before:
+                    del converted[name]
             return converted
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
@@ -352,18 +370,27 @@ def _convert_dataclass(value: Any, cls: Any, where: str, faults: list[str], dept
             near = nearest(key, list(fields)) or "."
             faults.append(f"{where}.{key}: no such setting{near} Allowed: {', '.join(fields)}.")
     arguments: dict[str, Any] = {}
+    usable: set[str] = set()
     for name, field in fields.items():
         if name in value:
-            arguments[name] = _convert(value[name], hints[name], f"{where}.{name}", faults, depth + 1)
+            own = len(faults)
+            arguments[name] = converted = _convert(
+                value[name], hints[name], f"{where}.{name}", faults, depth + 1
+            )
+            if len(faults) == own or dataclasses.is_dataclass(converted) or isinstance(converted, dict):
+                usable.add(name)
         elif _is_required(field):
             faults.append(f"{where}.{name}: missing; required: {_allowed(hints[name])}.")
-    if len(faults) > before:
-        return None
-    try:
-        return cls(**arguments)
-    except ValueError as error:
-        faults.append(f"{where}: {error}")
-        return None
+    if len(faults) == before:
+        try:
+            return cls(**arguments)
+        except ValueError as error:
+            faults.append(f"{where}: {error}")
+            usable = set()
+    for attempt in (usable, set()):  # what is left of it, so that checks across sections can look at the rest
+        with contextlib.suppress(TypeError, ValueError):
+            return cls(**{name: arguments[name] for name in attempt})
+    return None
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

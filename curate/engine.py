@@ -559,12 +559,7 @@ def _ray_cluster(workers: int, address: str | None, steps_directory: Path) -> It
         yield
         return
     if address:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": _THREADS},
-        )
+        _start_ray(ray, address=address, runtime_env={"env_vars": _THREADS})
         try:
             _probe(ray, steps_directory)
             yield
@@ -578,12 +573,11 @@ def _ray_cluster(workers: int, address: str | None, steps_directory: Path) -> It
     write_atomic(left_behind, temporary + "\n")
     with _stdout_on_stderr():  # Ray reports dead workers on the driver's stdout, which is for results
         try:
-            ray.init(
+            _start_ray(
+                ray,
                 address="local",
                 num_cpus=workers,
                 include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
                 object_store_memory=256 << 20,
                 _temp_dir=temporary,
             )
@@ -594,6 +588,19 @@ def _ray_cluster(workers: int, address: str | None, steps_directory: Path) -> It
             ray.shutdown()
             shutil.rmtree(temporary, ignore_errors=True)
             left_behind.unlink(missing_ok=True)
+
+
+def _start_ray(ray: Any, **options: Any) -> None:
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:  # Ray raises what its start-up happens to meet: sockets, time-outs, versions
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        where = (
+            "did not start"
+            if options["address"] == "local"
+            else f"could not be reached at {options['address']}"
+        )
+        raise RunError(f"Ray {where}: {reason}. Try again, or run with --engine inline.") from error
 
 
 def _restore(before: Mapping[str, str | None]) -> None:

@@ -65,14 +65,23 @@ def run_curation(
         DataError: more bad records than the configuration allows.
         RunError: a part failed, another command holds the directory, or the counts do not add up.
     """
-    files = _find_all(config, name)
+    faults = faults_across(config)
+    files = _find_all(config, faults)
+    if faults:
+        raise ConfigError([f"{name}: {fault}" for fault in faults])
     with Run(out, engine=engine, workers=workers, ray_address=ray_address, progress=progress) as run:
         return _Curation(config, run, files).run_all()
 
 
-def _find_all(config: CurateConfig, name: str) -> dict[str, list[SourceFile]]:
-    """The files of every source and evaluation set; every mistake of the configuration is reported together."""
-    faults = [f"{name}: {fault}" for fault in faults_across(config)]
+def config_faults(config: CurateConfig) -> list[str]:
+    """Mistakes that no single setting shows: names that must agree, files that must exist. For ``load_config``."""
+    faults = faults_across(config)
+    _find_all(config, faults)
+    return faults
+
+
+def _find_all(config: CurateConfig, faults: list[str]) -> dict[str, list[SourceFile]]:
+    """The files of every source and evaluation set, as far as they can be found; mistakes go to ``faults``."""
     found: dict[str, list[SourceFile]] = {}
     sets = {f"eval:{k}": v for k, v in (config.decontaminate.against if config.decontaminate else {}).items()}
     for key, source in sorted({**config.sources, **sets}.items()):
@@ -80,12 +89,8 @@ def _find_all(config: CurateConfig, name: str) -> dict[str, list[SourceFile]]:
             found[key] = find_files(key, source)
         except ConfigError as error:
             place = "$.decontaminate.against." if key.startswith("eval:") else "$.sources."
-            faults += [
-                f"{name}: {f.replace('$.sources.' + key, place + key.removeprefix('eval:'))}"
-                for f in error.faults
-            ]
-    if faults:
-        raise ConfigError(faults)
+            own = f"$.sources.{key}"
+            faults += [fault.replace(own, place + key.removeprefix("eval:")) for fault in error.faults]
     return found
 
 
@@ -469,6 +474,8 @@ class _Curation:
             "decontaminate": index,
             "warnings": self.warnings,
         }
+        if not any(c["kept"] for c in counts.values()):
+            self._warn("no document is kept; the report says which rules drop them")
         write_manifest(self.run.directory, manifest)
         write_report(self.run.directory)
         return Curated(self.run.directory, manifest)

@@ -1,63 +1,43 @@
 """The page that a curated run is judged by: RUN/report.html, from what the run directory holds and nothing else.
 
-    decisions ─ drops: one row a (document, rule) ─ fate: one row a dropped document ─┬─ funnel, per source, checked
-                                                                                      ├─ rules: all failures, only this
-    signals   ─ one part at a time, joined with fate ─ histograms, languages ─────────┘
-    decisions ─ one part at a time ─ a few examples a rule ─ their texts, from their row groups
-    pairs     ─ similarities, and whether every removed duplicate was verified
+``curate.findings`` counts, gathers and checks; this module says it in words, tables and charts (``curate.html``,
+``curate.charts``), in the order in which a reader asks: what is left, where the rest went, which rule took it, whether
+the rule was right (distributions with their cut lines, and the texts themselves), how to run it again.
 
-A document that fails several rules is counted once in the funnel, at the first stage of ``curate.schema.STAGES`` that
-drops it. The numbers of every source must add up (read = quarantined + documents, documents = dropped + kept, and each
-table must agree with the manifest); a page that would not add up is not written.
-
-Memory: about 100 bytes and the id for every (dropped document, rule), one part of signals or decisions without texts,
-and the row groups that hold shown examples, one at a time. Texts are cut to ``WINDOW`` characters as they are read.
+A page whose numbers would not add up is not written.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import yaml
 
-from curate import html
-from curate.config import from_mapping
+from curate import charts, findings, html
 from curate.engine import write_atomic
+from curate.findings import Example, Funnel, Key, Measured, RuleCount, Verified
 from curate.manifest import read_manifest
-from curate.schema import DECISIONS, PAIRS, QUARANTINE, STAGES
-from curate.settings import PolicySettings
-from curate.shards import read_rows
-from filters.errors import RunError
-from filters.gopher import RULES
-from filters.rules import Rule, set_bounds
+from curate.schema import STAGES
 
 EXCERPT = 300
 """Characters of a text that an example shows."""
 
-WINDOW = 20_000
-"""Characters of a text that are kept while looking for the passage to show."""
-
-BINS = 30
 TOP = 20
 """Rows of a list that can be long (languages, files, quarantined records) before the page says how many more there are."""
 
-_KEY = ("source", "id")
-_OUTCOMES = ("read", "quarantined", "documents", "dropped", "kept")
 _TONES: dict[str, html.Tone] = dict(zip(STAGES, ("c3", "c2", "c4", "c5", "c6", "c7", "c8"), strict=True))
 
 _LEGEND = html.legend([("kept", "kept"), ("dropped for any reason", "lost")])
 
 Json = Any
-Key = tuple[str, str]
 
 
 def write_report(run: Path) -> Path:
@@ -72,14 +52,14 @@ def write_report(run: Path) -> Path:
     """
     run = Path(run)
     manifest = read_manifest(run, kind="curated")
-    drops = _read_drops(run)
-    fate = _first_stage(drops)
-    funnel = _count_funnel(run, manifest, fate)
-    rules = _count_rules(run, drops, fate, _rules_in_force(manifest.get("config") or {}))
-    verified = _verify_duplicates(run, fate, manifest)
-    histograms = _measure_signals(run, rules, fate)
-    examples = _choose_examples(run)
-    texts = _read_texts(run, [example for group in examples.values() for example in group])
+    drops = findings.read_drops(run)
+    fate = findings.first_stage(drops)
+    funnel = findings.count_funnel(run, manifest, fate)
+    rules = findings.count_rules(run, drops, fate, findings.rules_in_force(manifest.get("config") or {}))
+    verified = findings.verify_duplicates(run, fate, manifest)
+    histograms = findings.measure_signals(run, rules, fate)
+    examples = findings.choose_examples(run)
+    texts = findings.read_texts(run, [example for group in examples.values() for example in group])
     text = html.page(
         "Curation report",
         _verdict(funnel, rules, verified),
@@ -101,472 +81,6 @@ def write_report(run: Path) -> Path:
     path = run / "report.html"
     write_atomic(path, text)
     return path
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Reading the run
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _parts(run: Path, name: str) -> list[Path]:
-    return sorted((run / name).glob("part-*.parquet"))
-
-
-def _scan(run: Path, name: str, columns: Sequence[str]) -> pl.LazyFrame:
-    """Some columns of all parts of a directory; no rows where the directory is empty or absent."""
-    parts = _parts(run, name)
-    if not parts:
-        schemas = {"decisions": DECISIONS, "pairs": PAIRS, "quarantine": QUARANTINE}
-        empty = schemas[name].empty_table() if name in schemas else None
-        frame = (
-            pl.DataFrame(schema=dict.fromkeys(columns, pl.String)) if empty is None else pl.DataFrame(empty)
-        )
-        return frame.lazy().select(columns)
-    return pl.scan_parquet(parts).select(columns)
-
-
-def _collect(frame: pl.LazyFrame) -> pl.DataFrame:
-    return frame.collect(engine="streaming")
-
-
-def _read_drops(run: Path) -> pl.DataFrame:
-    """Which rules drop which documents: source, id, stage, rule, each combination once."""
-    drops = _collect(
-        _scan(run, "decisions", (*_KEY, "stage", "rule", "action"))
-        .filter(pl.col("action") == "drop")
-        .select(*_KEY, "stage", "rule")
-        .unique()
-    )
-    unknown = sorted(set(drops["stage"].unique()) - set(STAGES))
-    if unknown:
-        raise RunError(f"{run / 'decisions'}: drops at stage '{unknown[0]}'; allowed: {', '.join(STAGES)}.")
-    return drops.with_columns(pl.col("stage").cast(pl.Enum(STAGES)))
-
-
-def _first_stage(drops: pl.DataFrame) -> pl.DataFrame:
-    """One row a dropped document: source, id, the first stage that drops it, and its rule if it fails only one."""
-    return (
-        drops.group_by(*_KEY)
-        .agg(stage=pl.col("stage").min(), rules=pl.len(), rule=pl.col("rule").first())
-        .select(*_KEY, "stage", only=pl.when(pl.col("rules") == 1).then("rule"))
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Funnel:
-    """Where the records of one source went; every record is in exactly one of ``quarantined``, ``lost``, ``kept``."""
-
-    source: str
-    read: int
-    quarantined: int
-    lost: Mapping[str, int]
-    kept: int
-
-    @property
-    def documents(self) -> int:
-        """Records that became documents."""
-        return self.read - self.quarantined
-
-
-def _count_funnel(run: Path, manifest: Mapping[str, Json], fate: pl.DataFrame) -> list[Funnel]:
-    """The funnel of every source, in the manifest's order.
-
-    Raises:
-        RunError: naming every source and number that does not add up.
-    """
-    found = {
-        name: dict(_collect(_scan(run, name, ["source"]).group_by("source").len()).iter_rows())
-        for name in ("documents", "kept", "quarantine")
-    }
-    lost = {(source, stage): n for source, stage, n in fate.group_by("source", "stage").len().iter_rows()}
-    dropped = dict(fate.group_by("source").len().iter_rows())
-    wrong, funnels = [], []
-    strangers = set(dropped).union(*found.values()) - set(manifest["counts"])
-    wrong += [f"source '{source}' is not in the manifest" for source in sorted(strangers)]
-    for source, counts in manifest["counts"].items():
-        missing = [name for name in _OUTCOMES if not isinstance(counts.get(name), int)]
-        if missing:
-            wrong.append(f"source '{source}' has no count '{missing[0]}' in the manifest")
-            continue
-        equal = (
-            ("read", counts["read"], "quarantined + documents", counts["quarantined"] + counts["documents"]),
-            ("documents", counts["documents"], "dropped + kept", counts["dropped"] + counts["kept"]),
-            ("quarantined", counts["quarantined"], "rows in quarantine/", found["quarantine"].get(source, 0)),
-            ("documents", counts["documents"], "rows in documents/", found["documents"].get(source, 0)),
-            ("dropped", counts["dropped"], "documents with a drop in decisions/", dropped.get(source, 0)),
-            ("kept", counts["kept"], "rows in kept/", found["kept"].get(source, 0)),
-        )
-        wrong += [
-            f"source '{source}': {name} is {a:,} but {other} is {b:,}"
-            for name, a, other, b in equal
-            if a != b
-        ]
-        stages = {stage: lost.get((source, stage), 0) for stage in STAGES}
-        funnels.append(Funnel(source, counts["read"], counts["quarantined"], stages, counts["kept"]))
-    both = _collect(
-        _scan(run, "kept", _KEY).join(fate.lazy().select(_KEY), on=_KEY, how="semi").select(pl.len())
-    ).item()
-    if both:
-        wrong.append(f"{both:,} kept documents have a drop in decisions/")
-    if wrong:
-        raise RunError(f"{run}: the run does not add up: {'; '.join(wrong)}. Run 'curate run' again into an empty directory.")  # fmt: skip
-    return funnels
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RuleCount:
-    """What one rule dropped.
-
-    Attributes:
-        stage, rule: as decisions name them.
-        failing: documents that fail it.
-        only: documents that fail no other rule.
-        bound: what it holds values against; None where it has no number.
-        limit: the signal that it bounds and where the bound was published; None for rules that are not bounds.
-    """
-
-    stage: str
-    rule: str
-    failing: int
-    only: int
-    bound: float | None
-    limit: Rule | None
-
-
-def _rules_in_force(config: Mapping[str, Json]) -> dict[str, Rule]:
-    """Every bound on a signal that the configuration uses for any source, by name, whether or not anything fails it."""
-    if not config.get("policy"):
-        return {}
-    policy = from_mapping(PolicySettings, config["policy"])
-    presets = dict.fromkeys([*policy.use, *(p for own in policy.sources.values() for p in own.use or ())])
-    rules = {rule.name: rule for preset in presets for rule in RULES[preset]}
-    found = set_bounds(rules.values(), {name: bound for name, bound in policy.set.items() if name in rules})
-    own = "chosen in this run's policy"
-    for name, signal, bound in (
-        ("language.min_score", "language_score", policy.language.min_score),
-        ("quality.min_score", "quality", policy.quality.min_score),
-    ):
-        if bound is not None:
-            found += (Rule(name, signal, bound, "min", own),)
-    return {rule.name: rule for rule in found}
-
-
-def _count_rules(
-    run: Path, drops: pl.DataFrame, fate: pl.DataFrame, in_force: Mapping[str, Rule]
-) -> list[RuleCount]:
-    """Rules by stage, the busiest first; those in force that nothing fails come last in their stage."""
-    failing = {(stage, rule): n for stage, rule, n in drops.group_by("stage", "rule").len().iter_rows()}
-    only = dict(fate.drop_nulls("only").group_by("only").len().iter_rows())
-    bounds = dict(
-        _collect(
-            _scan(run, "decisions", ("rule", "action", "bound"))
-            .filter(pl.col("action") == "drop")
-            .group_by("rule")
-            .agg(pl.when(pl.col("bound").min() == pl.col("bound").max()).then(pl.col("bound").min()))
-        ).iter_rows()
-    )
-    seen = {rule for _, rule in failing}
-    for name in in_force:
-        if name not in seen:
-            stage = name.split(".", 1)[0]
-            failing[stage if stage in STAGES else "policy", name] = 0
-            bounds[name] = in_force[name].bound
-    return [
-        RuleCount(stage, rule, count, only.get(rule, 0), bounds.get(rule), in_force.get(rule))
-        for (stage, rule), count in sorted(
-            failing.items(), key=lambda r: (STAGES.index(r[0][0]), -r[1], r[0][1])
-        )
-    ]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Verified:
-    """How many documents were removed as duplicates, and how many of those have a verified pair with a document that stayed."""
-
-    exact: int
-    minhash: int
-    confirmed: int
-
-    @property
-    def removed(self) -> int:
-        """Documents that an exact or a near duplicate removed."""
-        return self.exact + self.minhash
-
-
-def _verify_duplicates(run: Path, fate: pl.DataFrame, manifest: Mapping[str, Json]) -> Verified:
-    """Look for the pair of every removed duplicate: recorded, similar enough, its partner not dropped before it.
-
-    The partner of an exact copy may be a near duplicate of a third document; dedup stages run in order.
-    """
-    threshold = float((manifest.get("dedup") or {}).get("threshold") or 0.0)
-    partner = ["partner_source", "partner_id"]
-    removed = _collect(
-        _scan(run, "decisions", (*_KEY, "stage", "action", *partner))
-        .filter((pl.col("action") == "drop") & pl.col("stage").is_in(["exact", "minhash"]))
-        .select(*_KEY, "stage", *partner)
-        .unique()
-    )
-    pairs = _scan(run, "pairs", (*_KEY, *partner, "method", "outcome", "similarity")).filter(
-        (pl.col("outcome") == "duplicate")
-        & ((pl.col("method") == "exact") | (pl.col("similarity") >= threshold))
-    )
-    order = pl.Enum(STAGES)
-    confirmed = (
-        removed.join(_collect(pairs.rename({"method": "stage"}).select(*_KEY, "stage", *partner)), on=[*_KEY, "stage", *partner], how="semi")
-        .with_columns(pl.col("stage").cast(order))
-        .join(fate.select(*_KEY, partner_stage="stage"), left_on=partner, right_on=_KEY, how="left")
-        .filter(pl.col("partner_stage").is_null() | (pl.col("partner_stage").to_physical() > pl.col("stage").to_physical()))
-        .select(*_KEY)
-        .n_unique()
-    )  # fmt: skip
-    documents = removed.group_by(*_KEY).agg(pl.col("stage").cast(order).min())
-    exact = documents.filter(pl.col("stage") == "exact").height
-    return Verified(exact, documents.height - exact, confirmed)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Histograms of signals
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Measured:
-    """A signal's distribution over all documents, with the bounds that policy puts on it.
-
-    Attributes:
-        edges: bin edges; every bound is one of them, so that no bin lies on both sides of a cut.
-        kept, dropped: documents in each bin by what became of them, for whichever reason.
-        cuts: the rules on this signal.
-        missing: documents without a value.
-    """
-
-    signal: str
-    scale: Literal["linear", "log"]
-    edges: npt.NDArray[np.float64]
-    kept: npt.NDArray[np.int64]
-    dropped: npt.NDArray[np.int64]
-    cuts: tuple[html.Cut, ...]
-    missing: int
-
-
-def _measure_signals(run: Path, rules: Sequence[RuleCount], fate: pl.DataFrame) -> list[Measured]:
-    """Histograms of the signals on whose account a document was dropped, in the order of the rules.
-
-    Quality has a section of its own.
-    """
-    parts = _parts(run, "signals")
-    known = pl.read_parquet_schema(parts[0]) if parts else {}
-    busy = dict.fromkeys(rule.limit.signal for rule in rules if rule.limit and rule.failing)
-    names = [name for name in busy if name in known and name != "quality"]
-    if not names:
-        return []
-    values = [pl.col(name).cast(pl.Float64) for name in names]
-    ranges = _collect(
-        pl.scan_parquet(parts).select(
-            *[
-                v.filter(v.is_finite()).min().alias(f"{name}:min")
-                for name, v in zip(names, values, strict=True)
-            ],
-            *[
-                v.filter(v.is_finite()).max().alias(f"{name}:max")
-                for name, v in zip(names, values, strict=True)
-            ],
-        )
-    ).row(0, named=True)
-    limits = {
-        name: [
-            r.limit
-            for r in rules
-            if r.limit
-            and r.limit.signal == name
-            and (r.failing or (ranges[f"{name}:min"] or 0) < r.limit.bound < (ranges[f"{name}:max"] or 0))
-        ]
-        for name in names
-    }
-    cuts = {name: [_cut(rule, whole=known[name].is_integer()) for rule in limits[name]] for name in names}
-    axes = {
-        name: _edges(ranges[f"{name}:min"], ranges[f"{name}:max"], [cut.at for cut in cuts[name]], whole=known[name].is_integer())
-        for name in names
-    }  # fmt: skip
-    counts = {name: np.zeros((2, len(edges) - 1), np.int64) for name, (_, edges) in axes.items()}
-    missing = dict.fromkeys(names, 0)
-    gone = fate.select(*_KEY, dropped=pl.lit(True))
-    for part in parts:
-        frame = pl.read_parquet(part, columns=[*_KEY, *names]).join(gone, on=_KEY, how="left")
-        dropped = frame["dropped"].fill_null(False).to_numpy()
-        for name, (_, edges) in axes.items():
-            column = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-            there = np.isfinite(column)
-            missing[name] += int((~there).sum())
-            counts[name][0] += _bin(column[there & ~dropped], edges)
-            counts[name][1] += _bin(column[there & dropped], edges)
-    return [
-        Measured(name, *axes[name], counts[name][0], counts[name][1], tuple(cuts[name]), missing[name])
-        for name in names
-    ]
-
-
-def _cut(rule: Rule, *, whole: bool) -> html.Cut:
-    """Where the kept side ends. A value equal to its bound is kept, so an upper bound cuts just above itself."""
-    label = f"{rule.kind} {html.compact(rule.bound)}"
-    if rule.kind == "min":
-        return html.Cut(float(rule.bound), "below", label)
-    return html.Cut(
-        float(np.floor(rule.bound)) + 1 if whole else float(np.nextafter(rule.bound, np.inf)), "above", label
-    )
-
-
-def _edges(
-    low: float | None, high: float | None, cuts: Sequence[float], *, whole: bool
-) -> tuple[Literal["linear", "log"], npt.NDArray[np.float64]]:
-    """Scale and bin edges that cover the data and the cuts, with an edge at every cut.
-
-    A positive signal that spans more than a factor of 20 gets a logarithmic axis, a small whole number a bin a value.
-    """
-    low, high = min([*cuts, low if low is not None else 0.0]), max([*cuts, high if high is not None else 1.0])
-    if whole and high - low <= 2 * BINS:
-        return "linear", np.arange(np.floor(low), np.ceil(high) + 2)
-    place: Callable[[Any], Any]
-    scale: Literal["linear", "log"]
-    if low >= 0 and high > 20 * max(low, 0.5):
-        scale, place = "log", np.log
-        edges = np.geomspace(max(low, 0.5), high * 1.05, BINS + 1)
-    else:
-        scale, place = "linear", np.asarray
-        edges = np.linspace(low, high + 0.02 * ((high - low) or 1.0), BINS + 1)
-    room = (place(edges[1]) - place(edges[0])) / 3
-    inside = [cut for cut in cuts if edges[0] < cut < edges[-1]]
-    inner = [edge for edge in edges[1:-1] if all(abs(place(edge) - place(cut)) > room for cut in inside)]
-    return scale, np.unique([edges[0], *inner, *inside, edges[-1]])
-
-
-def _bin(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Counts per bin; what lies outside (zero on a logarithmic axis) goes to the first and last bin."""
-    index = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    return np.bincount(index, minlength=len(edges) - 1).astype(np.int64)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Examples
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Example:
-    """One decision that the page shows with its text."""
-
-    key: Key
-    stage: str
-    value: float | None
-    bound: float | None
-    partner: Key | None
-    similarity: float | None
-    span: tuple[int, int] | None
-    detail: str | None
-    near_miss: bool
-
-    @property
-    def start(self) -> int:
-        """The character from which the text is read."""
-        return max(0, self.span[0] - EXCERPT // 2) if self.span else 0
-
-
-def _choose_examples(run: Path) -> dict[str, list[Example]]:
-    """Up to three drops of every rule: the two nearest to its bound and the farthest from it.
-
-    The distance is between value and bound (between similarity and bound for duplicates); ties, and rules without
-    numbers, go by source and id. Near misses, pairs that both stayed, stand under their rule with the action's name.
-    """
-    columns = [*_KEY, *(name for name in DECISIONS.names if name not in _KEY)]
-    chosen: list[pl.DataFrame] = []
-    distance = (pl.coalesce("similarity", "value") - pl.col("bound")).abs()
-    for part in _parts(run, "decisions"):
-        frame = (
-            pl.read_parquet(part, columns=columns)
-            .filter(pl.col("action").is_in(["drop", "near_miss"]))
-            .with_columns(distance=distance.fill_nan(None), group=pl.format("{}{}", "rule", pl.when(pl.col("action") == "drop").then(pl.lit("")).otherwise(pl.lit(" (near miss)"))))
-            .sort("group", "distance", "source", "id", "span_start", nulls_last=True)
-            .unique(["group", *_KEY], keep="first", maintain_order=True)
-        )  # fmt: skip
-        chosen.append(_both_ends(frame))
-    if not chosen:
-        return {}
-    order = {stage: i for i, stage in enumerate(STAGES)}
-    frame = _both_ends(
-        pl.concat(chosen).sort("group", "distance", "source", "id", "span_start", nulls_last=True)
-    )
-    examples: dict[str, list[Example]] = {}
-    for row in sorted(
-        frame.iter_rows(named=True), key=lambda row: (order.get(row["stage"], len(order)), row["group"])
-    ):
-        span = (
-            None
-            if row["span_start"] is None or row["span_end"] is None
-            else (row["span_start"], row["span_end"])
-        )
-        partner = None if row["partner_id"] is None else (row["partner_source"], row["partner_id"])
-        examples.setdefault(row["group"], []).append(
-            Example(
-                (row["source"], row["id"]), row["stage"], row["value"], row["bound"], partner, row["similarity"], span,
-                row["detail"], row["action"] == "near_miss",
-            )
-        )  # fmt: skip
-    return examples
-
-
-def _both_ends(frame: pl.DataFrame) -> pl.DataFrame:
-    place, size = pl.int_range(pl.len()).over("group"), pl.len().over("group")
-    return frame.filter((place < 2) | (place == size - 1))
-
-
-def _read_texts(run: Path, examples: Sequence[Example]) -> dict[tuple[Key, int], str]:
-    """``WINDOW`` characters of the texts that examples show, by key and first character; only their row groups are read."""
-    starts: dict[Key, set[int]] = {}
-    for example in examples:
-        starts.setdefault(example.key, set()).add(example.start)
-        if example.partner:
-            starts.setdefault(example.partner, set()).add(0)
-    wanted = pl.DataFrame(sorted(starts), schema=dict.fromkeys(_KEY, pl.String), orient="row")
-    texts = {}
-    for part in _parts(run, "documents"):
-        rows = (
-            _collect(pl.scan_parquet(part).select(_KEY).with_row_index("row").join(wanted.lazy(), on=_KEY, how="semi"))["row"]
-            .sort()
-            .to_list()
-        )  # fmt: skip
-        if not rows:
-            continue
-        found = read_rows(part, rows, [*_KEY, "text"])
-        for source, id_, text in zip(*(found[name].to_pylist() for name in (*_KEY, "text")), strict=True):
-            for start in starts[source, id_]:
-                texts[(source, id_), start] = text[start : start + WINDOW]
-    return texts
-
-
-def _differences(left: str, right: str) -> tuple[html.Html, html.Html]:
-    """The passages where two texts begin to differ, words that the other lacks marked.
-
-    >>> _differences("the same old words", "the same new words")[1].source
-    'the same <mark>new</mark> words'
-    """
-    common = next(
-        (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
-    )
-    start = 0 if common >= min(len(left), len(right)) else max(0, common - EXCERPT // 3)
-    start = left.rfind(" ", 0, start) + 1 if start else 0
-    words = [re.findall(r"\s+|\S+", _passage_from(text, start)) for text in (left, right)]
-    parts: tuple[list[html.Content], list[html.Content]] = ([], [])
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, words[0], words[1], autojunk=False).get_opcodes():
-        for out, run in ((parts[0], "".join(words[0][a:b])), (parts[1], "".join(words[1][c:d]))):
-            out.append(run if kind == "equal" or not run.strip() else html.marked(run, 0, len(run)))
-    return html.fragment(*parts[0]), html.fragment(*parts[1])
-
-
-def _passage_from(text: str, start: int = 0) -> str:
-    """``EXCERPT`` characters of a text with signs where it goes on."""
-    return (
-        ("…" if start else "") + text[start : start + EXCERPT] + ("…" if len(text) > start + EXCERPT else "")
-    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -622,19 +136,19 @@ def _funnel(funnel: Sequence[Funnel]) -> list[html.Content]:
     read, kept = sum(f.read for f in funnel), sum(f.kept for f in funnel)
     losses = {"quarantined": sum(f.quarantined for f in funnel)}
     losses |= {stage: sum(f.lost[stage] for f in funnel) for stage in STAGES}
-    left, bars = read, [html.Bar("read", [html.Segment("still in", read, "kept")], html.number(read))]
+    left, bars = read, [charts.Bar("read", [charts.Segment("still in", read, "kept")], html.number(read))]
     for name, count in losses.items():
         if not count:
             continue
         left -= count
-        bars.append(html.Bar(name, [html.Segment("still in", left, "kept"), html.Segment("lost here", count, "lost")], f"−{html.number(count)} ({html.percent(count, read)})"))  # fmt: skip
-    bars.append(html.Bar("kept", [html.Segment("still in", kept, "kept")], html.number(kept)))
+        bars.append(charts.Bar(name, [charts.Segment("still in", left, "kept"), charts.Segment("lost here", count, "lost")], f"−{html.number(count)} ({html.percent(count, read)})"))  # fmt: skip
+    bars.append(charts.Bar("kept", [charts.Segment("still in", kept, "kept")], html.number(kept)))
     largest = sorted(funnel, key=lambda f: (-f.read, f.source))
     by_source = [
-        html.Bar(
+        charts.Bar(
             f.source,
-            [html.Segment("kept", f.kept, "kept"), *[html.Segment(stage, f.lost[stage], _TONES[stage]) for stage in STAGES if losses[stage]]]
-            + ([html.Segment("quarantined", f.quarantined, "neutral")] if losses["quarantined"] else []),
+            [charts.Segment("kept", f.kept, "kept"), *[charts.Segment(stage, f.lost[stage], _TONES[stage]) for stage in STAGES if losses[stage]]]
+            + ([charts.Segment("quarantined", f.quarantined, "neutral")] if losses["quarantined"] else []),
             f"{html.percent(f.kept, f.read)} of {html.number(f.read)}",
         )
         for f in largest[: 2 * TOP]
@@ -657,11 +171,11 @@ def _funnel(funnel: Sequence[Funnel]) -> list[html.Content]:
         html.figure(
             "Each record is counted once, at the first stage that loses it; a document that fails several rules is "
             "in the table of rules once for each.",
-            html.stacked_bars("Records left after each stage", bars, whole=read),
+            charts.stacked_bars("Records left after each stage", bars, whole=read),
         ),
         html.figure(
             "What became of each source's records, as shares of the source"
-            + (f"; the {2 * TOP} largest of {html.number(len(funnel))} sources." if len(funnel) > 2 * TOP else "."), html.stacked_bars("Outcome by source", by_source)),
+            + (f"; the {2 * TOP} largest of {html.number(len(funnel))} sources." if len(funnel) > 2 * TOP else "."), charts.stacked_bars("Outcome by source", by_source)),
         html.table(
             ["source", "read", "quarantined", *stages, "kept", "share"],
             rows,
@@ -707,20 +221,14 @@ def _rules(rules: Sequence[RuleCount], funnel: Sequence[Funnel], run: Path) -> l
                 ),
             )
         )
-    other = _collect(
-        _scan(run, "decisions", (*_KEY, "stage", "rule", "action"))
-        .filter(pl.col("action") != "drop")
-        .group_by("stage", "rule", "action")
-        .agg(rows=pl.len(), documents=pl.struct(*_KEY).n_unique())
-        .sort("stage", "rule", "action")
-    )
-    if other.height:
+    other = findings.count_other_decisions(run)
+    if other:
         body.append(
             html.table(
                 ["rule", "stage", "action", "documents", "decisions"],
                 [
-                    [html.inline_code(rule), stage, action, n, rows]
-                    for stage, rule, action, rows, n in other.iter_rows()
+                    [html.inline_code(rule), stage, action, n, decisions]
+                    for stage, rule, action, decisions, n in other
                 ],
                 align="lllrr",
                 caption="Decisions that drop nothing: edits of the text, flags, and near misses (pairs that both stayed).",
@@ -738,14 +246,14 @@ def _bound(rule: RuleCount) -> str:
 def _signals(histograms: Sequence[Measured]) -> list[html.Content]:
     if not histograms:
         return ["No rule with a bound on a signal dropped a document in this run."]
-    charts = []
+    figures = []
     for h in histograms:
-        chart = html.histogram(
+        chart = charts.histogram(
             h.signal,
             edges=h.edges.tolist(),
             layers=[
-                html.Layer("kept", h.kept.tolist(), "kept"),
-                html.Layer("dropped", h.dropped.tolist(), "lost"),
+                charts.Layer("kept", h.kept.tolist(), "kept"),
+                charts.Layer("dropped", h.dropped.tolist(), "lost"),
             ],
             cuts=h.cuts,
             scale=h.scale,
@@ -757,41 +265,28 @@ def _signals(histograms: Sequence[Measured]) -> list[html.Content]:
         note = f"{html.number(outside)} documents beyond the cut" + (
             "; logarithmic axis" if h.scale == "log" else ""
         )
-        charts.append(
+        figures.append(
             html.figure(note + (f"; {html.number(h.missing)} without a value" if h.missing else ""), chart)
         )
     return [
         "The shaded side of a line fails the rule, in sources that the rule applies to; what is dropped on the other "
         "side fails another rule.",
         _LEGEND,
-        html.grid(charts),
+        html.grid(figures),
     ]
 
 
 def _languages(run: Path, fate: pl.DataFrame) -> list[html.Content]:
-    parts = _parts(run, "signals")
-    if not parts or "language" not in pl.read_parquet_schema(parts[0]):
+    counts = findings.count_languages(run, fate)
+    if counts is None:
         return ["The language was not measured in this run."]
-    gone = fate.lazy().select(*_KEY, by=pl.col("stage").cast(pl.String))
-    counts = _collect(
-        pl.scan_parquet(parts)
-        .select(*_KEY, "language")
-        .join(gone, on=_KEY, how="left")
-        .group_by(pl.col("language").fill_null("unknown"))
-        .agg(
-            total=pl.len(),
-            kept=pl.col("by").is_null().sum(),
-            language_stage=(pl.col("by") == "language").sum(),
-        )
-        .sort(-pl.col("total").cast(pl.Int64), "language")
-    ).rows()
     shown, rest = counts[:TOP], counts[TOP:]
     if rest:
-        shown.append((f"{len(rest)} others", *[sum(row[i] for row in rest) for i in (1, 2, 3)]))
+        shown.append((f"{len(rest)} others", sum(r[1] for r in rest), sum(r[2] for r in rest), sum(r[3] for r in rest)))  # fmt: skip
     bars = [
-        html.Bar(
+        charts.Bar(
             language,
-            [html.Segment("kept", kept, "kept"), html.Segment("dropped for its language", by, "lost"), html.Segment("dropped for another reason", total - kept - by, "neutral")],
+            [charts.Segment("kept", kept, "kept"), charts.Segment("dropped for its language", by, "lost"), charts.Segment("dropped for another reason", total - kept - by, "neutral")],
             f"{html.number(kept)} of {html.number(total)}",
         )
         for language, total, kept, by in shown
@@ -800,7 +295,7 @@ def _languages(run: Path, fate: pl.DataFrame) -> list[html.Content]:
         html.figure(
             "Documents by detected language (ISO 639-1), and how many of them are kept. A document is dropped "
             "for its language where no earlier stage drops it.",
-            html.stacked_bars("Documents by language", bars, whole=max(total for _, total, _, _ in shown)),
+            charts.stacked_bars("Documents by language", bars, whole=max(total for _, total, _, _ in shown)),
         )
     ]
 
@@ -817,36 +312,31 @@ def _duplicates(run: Path, manifest: Mapping[str, Json], verified: Verified) -> 
                 "bad",
             )
         )
-    similarity = _collect(
-        _scan(run, "pairs", ("method", "outcome", "similarity"))
-        .filter(pl.col("method") == "minhash")
-        .group_by((pl.col("similarity") * 50).floor().clip(0, 49).cast(pl.Int64).alias("bin"), "outcome")
-        .len()
-    )
+    similarity = findings.count_similarities(run)
     threshold = float(dedup.get("threshold") or 0.0)
-    charts = []
+    figures = []
     curve = [(float(x), float(y)) for x, y in dedup.get("curve") or []]
     if len(curve) > 1:
         xs, ys = zip(*curve, strict=True)
         at = float(np.interp(threshold, xs, ys))
-        charts.append(
+        figures.append(
             html.figure(
                 f"{dedup.get('bands')} bands of {dedup.get('rows')} rows: a pair at the threshold becomes a candidate "
                 f"with probability {html.number(at, 3)}. Candidates are then compared exactly, so the curve bounds what is "
                 "found, not what is wrongly removed.",
-                html.line_chart(
+                charts.line_chart(
                     "Chance that a pair is looked at",
-                    [html.Line("candidate", xs, ys)],
+                    [charts.Line("candidate", xs, ys)],
                     x_label="Jaccard similarity of the shingles",
                     y_label="probability",
-                    marks=[html.Mark(threshold, f"threshold {html.compact(threshold)}")],
+                    marks=[charts.Mark(threshold, f"threshold {html.compact(threshold)}")],
                     y_range=(0.0, 1.0),
                     height=170,
                 ),
             )
         )
-    if similarity.height:
-        charts.append(
+    if similarity:
+        figures.append(
             html.figure(
                 "Exact similarity of the compared pairs that were recorded. Pairs right of the line are duplicates; "
                 "near misses both stay.",
@@ -874,7 +364,7 @@ def _duplicates(run: Path, manifest: Mapping[str, Json], verified: Verified) -> 
                 "lost",
             )
         )
-    body += [html.grid(charts)] if charts else []
+    body += [html.grid(figures)] if figures else []
     return [
         *body,
         html.table(
@@ -883,40 +373,31 @@ def _duplicates(run: Path, manifest: Mapping[str, Json], verified: Verified) -> 
     ]
 
 
-def _similarities(counts: pl.DataFrame, threshold: float) -> html.Html:
-    by: dict[str, npt.NDArray[np.int64]] = {}
-    for place, outcome, count in counts.iter_rows():
-        by.setdefault(outcome, np.zeros(50, np.int64))[place] += count
+def _similarities(by: Mapping[str, npt.NDArray[np.int64]], threshold: float) -> html.Html:
     first = min(int(np.flatnonzero(sum(by.values()))[0]), int(threshold * 50))
-    return html.histogram(
+    return charts.histogram(
         "Similarity of compared pairs",
         edges=[i / 50 for i in range(first, 51)],
         layers=[
-            html.Layer("near misses", by.get("near_miss", np.zeros(50, np.int64))[first:].tolist(), "kept"),
-            html.Layer("duplicates", by.get("duplicate", np.zeros(50, np.int64))[first:].tolist(), "lost"),
+            charts.Layer("near misses", by.get("near_miss", np.zeros(50, np.int64))[first:].tolist(), "kept"),
+            charts.Layer("duplicates", by.get("duplicate", np.zeros(50, np.int64))[first:].tolist(), "lost"),
         ],
-        cuts=[html.Cut(threshold, "above", f"threshold {html.compact(threshold)}")],
+        cuts=[charts.Cut(threshold, "above", f"threshold {html.compact(threshold)}")],
         unit="pairs",
     )
 
 
 def _contamination(run: Path, manifest: Mapping[str, Json]) -> list[html.Content]:
     searched = manifest.get("decontaminate")
-    hits = _collect(
-        _scan(run, "decisions", (*_KEY, "stage", "partner_source", "partner_id"))
-        .filter(pl.col("stage") == "decontaminate")
-        .group_by("partner_source")
-        .agg(documents=pl.struct(*_KEY).n_unique(), items=pl.col("partner_id").n_unique())
-        .sort(-pl.col("documents").cast(pl.Int64), "partner_source")
-    )
-    if not searched and not hits.height:
+    hits = findings.count_contamination(run)
+    if not searched and not hits:
         return ["Evaluation texts were not looked for in this run."]
     body: list[html.Content] = []
-    if hits.height:
+    if hits:
         body.append(
             html.table(
                 ["evaluation set", "documents", "its items found"],
-                hits.rows(),
+                hits,
                 align="lrr",
                 caption="Documents that share words in a row with an evaluation item, and how many items of the set are found.",
             )
@@ -935,8 +416,8 @@ def _quality(
     run: Path, manifest: Mapping[str, Json], rules: Sequence[RuleCount], fate: pl.DataFrame
 ) -> list[html.Content]:
     quality = manifest.get("quality")
-    parts = _parts(run, "signals")
-    if not quality or not parts or "quality" not in pl.read_parquet_schema(parts[0]):
+    by_source = findings.count_quality(run, fate) if quality else None
+    if not quality or by_source is None:
         return ["Quality was not measured in this run."]
     rows: list[list[html.Cell]] = [
         [name, _cell(value)] for name, value in quality.items() if not isinstance(value, dict | list)
@@ -956,28 +437,17 @@ def _quality(
                 ]
             )
         )
-    counts = _collect(
-        pl.scan_parquet(parts)
-        .select(*_KEY, "quality")
-        .join(fate.lazy().select(*_KEY, dropped=pl.lit(True)), on=_KEY, how="left")
-        .filter(pl.col("quality").is_not_null() & pl.col("quality").is_not_nan())
-        .group_by("source", (pl.col("quality") * 20).floor().clip(0, 19).cast(pl.Int64).alias("bin"), pl.col("dropped").fill_null(False))
-        .len()
-    )  # fmt: skip
-    by_source: dict[str, npt.NDArray[np.int64]] = {}
-    for source, place, dropped, count in counts.iter_rows():
-        by_source.setdefault(source, np.zeros((2, 20), np.int64))[int(dropped), place] += count
     bound = next((rule.bound for rule in rules if rule.rule == "quality.min_score"), None)
-    cuts = [] if bound is None else [html.Cut(bound, "below", f"min {html.compact(bound)}")]
-    charts = [
+    cuts = [] if bound is None else [charts.Cut(bound, "below", f"min {html.compact(bound)}")]
+    figures = [
         html.figure(
             f"{html.number(int(values.sum()))} documents",
-            html.histogram(
+            charts.histogram(
                 source,
                 edges=[i / 20 for i in range(21)],
                 layers=[
-                    html.Layer("kept", values[0].tolist(), "kept"),
-                    html.Layer("dropped", values[1].tolist(), "lost"),
+                    charts.Layer("kept", values[0].tolist(), "kept"),
+                    charts.Layer("dropped", values[1].tolist(), "lost"),
                 ],
                 cuts=cuts,
             ),
@@ -987,7 +457,7 @@ def _quality(
     body.append("Quality score of each source's documents; 1 is like the positive examples.")
     return [
         *body,
-        html.grid(charts),
+        html.grid(figures),
         html.table(["classifier", "value"], rows, align="lr", caption="How the classifier was made."),
     ]
 
@@ -1055,24 +525,47 @@ def _passage(text: str, example: Example) -> html.Html:
     )
 
 
-def _quarantine(run: Path) -> list[html.Content]:
-    rows = _scan(run, "quarantine", ("source", "path", "row", "line", "reason", "detail", "excerpt"))
-    counts = _collect(
-        rows.group_by("reason", "source").len().sort(-pl.col("len").cast(pl.Int64), "reason", "source")
+def _differences(left: str, right: str) -> tuple[html.Html, html.Html]:
+    """The passages where two texts begin to differ, words that the other lacks marked.
+
+    >>> _differences("the same old words", "the same new words")[1].source
+    'the same <mark>new</mark> words'
+    """
+    common = next(
+        (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
     )
-    if not counts.height:
+    start = 0 if common >= min(len(left), len(right)) else max(0, common - EXCERPT // 3)
+    start = left.rfind(" ", 0, start) + 1 if start else 0
+    words = [re.findall(r"\s+|\S+", _passage_from(text, start)) for text in (left, right)]
+    parts: tuple[list[html.Content], list[html.Content]] = ([], [])
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, words[0], words[1], autojunk=False).get_opcodes():
+        for out, run in ((parts[0], "".join(words[0][a:b])), (parts[1], "".join(words[1][c:d]))):
+            out.append(run if kind == "equal" or not run.strip() else html.marked(run, 0, len(run)))
+    return html.fragment(*parts[0]), html.fragment(*parts[1])
+
+
+def _passage_from(text: str, start: int = 0) -> str:
+    """``EXCERPT`` characters of a text with signs where it goes on."""
+    return (
+        ("…" if start else "") + text[start : start + EXCERPT] + ("…" if len(text) > start + EXCERPT else "")
+    )
+
+
+def _quarantine(run: Path) -> list[html.Content]:
+    counts = findings.count_quarantine(run)
+    if not counts:
         return ["Every record could be read."]
-    first = _collect(rows.sort("source", "path", "row", "reason", nulls_last=True).head(TOP))
-    total = int(counts["len"].sum())
+    first = findings.first_quarantined(run, TOP)
+    total = sum(count for _, _, count in counts)
     shown: list[list[html.Cell]] = [
         [path, source, _cell(line if line is not None else row), html.inline_code(reason), detail or "", html.inline_code((excerpt or "")[:120])]
-        for source, path, row, line, reason, detail, excerpt in first.iter_rows()
+        for source, path, row, line, reason, detail, excerpt in first
     ]  # fmt: skip
     note = "" if total <= TOP else f" The first {TOP} of {html.number(total)}; all are in quarantine/."
     return [
         html.table(
             ["reason", "source", "records"],
-            [[html.inline_code(reason), source, count] for reason, source, count in counts.iter_rows()],
+            [[html.inline_code(reason), source, count] for reason, source, count in counts],
             align="llr",
             caption="Records that could not be read, by reason.",
         ),

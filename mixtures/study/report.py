@@ -23,7 +23,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import yaml
 
-from curate import html
+from curate import charts, html
 from curate.engine import write_atomic
 from filters.errors import DataError
 from mixtures.study.statistics import (
@@ -302,7 +302,7 @@ def _comparisons(found: Judgement) -> list[html.Content]:
         if not differences:
             continue
         rows = [
-            html.Interval(d.arm, d.mean, d.low, d.high, d.verdict, _TONES[d.verdict]) for d in differences
+            charts.Interval(d.arm, d.mean, d.low, d.high, d.verdict, _TONES[d.verdict]) for d in differences
         ]
         body += [
             html.subheading(f"Against {reference}"),
@@ -310,7 +310,7 @@ def _comparisons(found: Judgement) -> list[html.Content]:
                 f"Each arm minus {reference}: points are means over datasets, lines {html.compact(100 * differences[0].level)}% "
                 f"intervals of the paired difference. Left of zero is better. Verdicts consider that {len(differences)} "
                 f"comparison{'s were' if len(differences) > 1 else ' was'} made (Holm).",
-                html.forest_plot(
+                charts.forest_plot(
                     f"Difference to {reference}", rows, unit="bits per byte", below="better", above="worse"
                 ),
             ),
@@ -439,14 +439,14 @@ def _training(study: StudyResult) -> list[html.Content]:
         for seed in np.unique(columns["seed"][columns["arm"] == arm.name]):
             own = (columns["arm"] == arm.name) & (columns["seed"] == seed)
             x, y = _thin(columns["step"][own].astype(np.float64), columns["loss"][own].astype(np.float64))
-            lines.append(html.Line(arm.name, x, y))
+            lines.append(charts.Line(arm.name, x, y))
     if not lines:
         return ["No training was recorded."]
     body: list[html.Content] = [
         html.figure(
             "Training loss, one line a seed. Arms are trained on different mixtures, so a lower line does not mean a "
             "better arm; look for runs that jump or have not levelled off.",
-            html.line_chart("Training loss", lines, x_label="step", y_label="nats per target token"),
+            charts.line_chart("Training loss", lines, x_label="step", y_label="nats per target token"),
         )
     ]
     broken = sorted(
@@ -525,7 +525,7 @@ def _mixtures(study: StudyResult) -> list[html.Content]:
     return [
         *body,
         html.figure(
-            f"Shares of {study.unit}, as asked for and as delivered.", html.stacked_bars("Mixtures", bars)
+            f"Shares of {study.unit}, as asked for and as delivered.", charts.stacked_bars("Mixtures", bars)
         ),
         html.details(
             "Shares in numbers",
@@ -539,7 +539,7 @@ def _mixtures(study: StudyResult) -> list[html.Content]:
     ]
 
 
-def _share_bars(arms: Sequence[ArmResult]) -> list[html.Bar]:
+def _share_bars(arms: Sequence[ArmResult]) -> list[charts.Bar]:
     """Two bars for each arm. The largest parts have a colour each, all others share one."""
     largest: dict[str, float] = {}
     for share in (share for arm in arms for share in arm.shares):
@@ -550,12 +550,12 @@ def _share_bars(arms: Sequence[ArmResult]) -> list[html.Bar]:
     for arm in (arm for arm in arms if arm.shares):
         for kind in ("requested", "delivered"):
             value = {s.name: 100 * (s.requested if kind == "requested" else s.delivered) for s in arm.shares}
-            segments = [html.Segment(name, value.get(name, 0.0), tone) for name, tone in tones.items()]
+            segments = [charts.Segment(name, value.get(name, 0.0), tone) for name, tone in tones.items()]
             rest = [name for name in ranked if name not in tones]
             if rest:
                 others = sum(value.get(name, 0.0) for name in rest)
-                segments.append(html.Segment(f"{len(rest)} other parts", others, "neutral"))
-            bars.append(html.Bar(f"{arm.name}, {kind}", segments))
+                segments.append(charts.Segment(f"{len(rest)} other parts", others, "neutral"))
+            bars.append(charts.Bar(f"{arm.name}, {kind}", segments))
     return bars
 
 

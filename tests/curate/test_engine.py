@@ -237,6 +237,22 @@ def test_impossible_engines_are_refused(tmp_path: Path, engine: str, workers: in
         Run(tmp_path / "run", engine=engine, workers=workers)  # type: ignore[arg-type]
 
 
+def test_a_ray_that_does_not_start_is_a_failed_run_with_a_remedy(
+    tmp_path: Path, parts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    def refuse(**options: object) -> None:
+        raise TimeoutError("The current node timed out during startup.\nmore")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(
+        RunError, match=r"Ray did not start: .* timed out during startup\.\. .*--engine inline"
+    ):
+        run_letters(tmp_path / "run", letters(parts), engine="ray")
+    assert not (tmp_path / "run" / ".steps" / "ray-temp").exists()
+
+
 @pytest.mark.ray
 @pytest.mark.xdist_group("ray")
 def test_ray_survives_a_killed_worker_passes_errors_on_and_leaves_nothing_behind(

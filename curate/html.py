@@ -375,7 +375,7 @@ nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;list-style:none;margin:1.2re
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,9.4rem),1fr));gap:.8rem;margin:1.5rem 0}
 .tile{background:var(--card);border:1px solid var(--rule);border-left:4px solid var(--tone,var(--rule));border-radius:6px;padding:.8rem 1rem}
 .tile dt{font-size:.85rem;color:var(--soft)}
-.tile dd{margin:0;font-size:1.8rem;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums;letter-spacing:-.02em}
+.tile dd{margin:0;font-size:1.8rem;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums;letter-spacing:-.02em;overflow-wrap:anywhere}
 .tile small{display:block;font-size:.82rem;font-weight:400;color:var(--soft);line-height:1.4;letter-spacing:0}
 .scroll{overflow-x:auto;margin:0 0 1.5rem}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}

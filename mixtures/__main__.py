@@ -115,8 +115,9 @@ def _study(options: argparse.Namespace) -> int:
             out,
             device=options.device,
             name=options.config.name,
-            command=f"mixtures study {options.config} --out DIR{flags}"  # not the place: equal studies are equal files,
-            ** _where_and_how(options),
+            # without the place: equal studies leave equal files
+            command=f"mixtures study {options.config} --out DIR{flags}",
+            **_where_and_how(options),
         )
         print(f"verdict: {judge(done).sentence}")
         print(f"report: {out / 'report.html'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,11 +65,13 @@ def _out(options: argparse.Namespace) -> Path:
     return Path(options.out)
 
 
-def _load(options: argparse.Namespace, cls: type[T]) -> T | None:
+def _load(
+    options: argparse.Namespace, cls: type[T], check: Callable[[T], list[str]] | None = None
+) -> T | None:
     """The config, or None when it was only to be shown."""
     from curate.config import load_config, show_config
 
-    config = load_config(options.config, cls)
+    config = load_config(options.config, cls, check=None if options.show_config else check)
     if options.show_config:
         print(show_config(config), end="")
         return None
@@ -77,10 +79,10 @@ def _load(options: argparse.Namespace, cls: type[T]) -> T | None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from mixtures.build import plan_mixture
+    from mixtures.build import config_faults, plan_mixture
     from mixtures.config import MixtureConfig
 
-    config = _load(options, MixtureConfig)
+    config = _load(options, MixtureConfig, config_faults)
     if config is not None:
         planned = plan_mixture(config, _out(options), **_where_and_how(options))
         print(planned.table())
@@ -88,10 +90,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from mixtures.build import build_mixture
+    from mixtures.build import build_mixture, config_faults
     from mixtures.config import MixtureConfig
 
-    config = _load(options, MixtureConfig)
+    config = _load(options, MixtureConfig, config_faults)
     if config is not None:
         built = build_mixture(config, _out(options), **_where_and_how(options))
         print(built.planned.table())
@@ -103,10 +105,10 @@ def _study(options: argparse.Namespace) -> int:
     # Threads that wait without spinning: beside another busy process a step is ten times as fast, alone 5 % slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     from mixtures.study.report import judge
-    from mixtures.study.run import run_study
+    from mixtures.study.run import config_faults, run_study
     from mixtures.study.settings import StudyConfig
 
-    config = _load(options, StudyConfig)
+    config = _load(options, StudyConfig, config_faults)
     if config is not None:
         out = _out(options)
         flags = "" if options.device == "auto" else f" --device {options.device}"

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -119,25 +119,63 @@ class _Checked:
     cot: list[bool]
 
 
+class _Named(NamedTuple):
+    """What the names of a config stand for: its tasks, their leaves, and the files behind them."""
+
+    tasks: list[Task]
+    branches: tuple[Branch, ...]
+    trained: dict[str, Task]
+    evaluated: dict[str, Task]
+    items: dict[str, int]
+    files: dict[str, list[SourceFile]]
+
+
+def config_faults(config: MixtureConfig) -> list[str]:
+    """Mistakes that no single setting shows: tasks, parts and files that must exist. For ``load_config``."""
+    faults: list[str] = []
+    _resolve(config, faults)
+    return list(dict.fromkeys(faults))
+
+
+def _resolve(config: MixtureConfig, faults: list[str]) -> _Named:
+    """Look up everything that the config names, as far as it is there; mistakes go to ``faults``."""
+    places = find_tasks(config.tasks, faults)
+    tasks = [task for task, _ in places.values()]
+    branches = find_branches(config, tasks, faults)
+    trained = {branch.task.id: branch.task for branch in branches}
+    evaluated, items = _evaluated(config, tasks)
+    files: dict[str, list[SourceFile]] = {}
+    for task in [*trained.values(), *evaluated.values()]:
+        with _collecting(faults):
+            files[task.id] = task_files(task, where=places[task.id][1])
+    with _collecting(faults):
+        _check_tokenizer(config.tokenizer)
+    return _Named(tasks, branches, trained, evaluated, items, files)
+
+
+def _check_tokenizer(given: str | Bpe) -> None:
+    """Refuse a tokenizer, or a curated run to train it on, that is not there."""
+    if isinstance(given, Bpe):
+        kept_shards(given.train_on)
+    elif given != "bytes" and not _tokenizer_file(given).is_file():
+        raise ConfigError(
+            f"$.tokenizer: no file {_tokenizer_file(given)}; allowed are 'bytes', a tokenizer.json or a directory "
+            "that has one."
+        )
+
+
 class _Build:
     """The steps of one build, in order; each method is one step and keeps what the next ones read."""
 
     def __init__(self, config: MixtureConfig, run: Run) -> None:
         self.config, self.run = config, run
         faults: list[str] = []
-        places = find_tasks(config.tasks, faults)
-        tasks = [task for task, _ in places.values()]
-        self.branches = find_branches(config, tasks, faults)
-        self.trained = {branch.task.id: branch.task for branch in self.branches}
-        self.evaluated, self.items = _evaluated(config, tasks)
-        self.files: dict[str, list[SourceFile]] = {}
-        for task in [*self.trained.values(), *self.evaluated.values()]:
-            with _collecting(faults):
-                self.files[task.id] = task_files(task, where=places[task.id][1])
-        with _collecting(faults):
-            self._check_tokenizer()
+        named = _resolve(config, faults)
         if faults:
             raise ConfigError(list(dict.fromkeys(faults)))
+        tasks = named.tasks
+        self.branches, self.files = named.branches, named.files
+        self.trained, self.evaluated, self.items = named.trained, named.evaluated, named.items
         self.parents = _parents(config, [*self.trained.values()])
         self.warnings = [
             f"task '{task.id}' is in no part of the mixture"
@@ -194,17 +232,6 @@ class _Build:
                     count.used,
                     _listed(count.rejected),
                 )
-
-    def _check_tokenizer(self) -> None:
-        """Refuse a tokenizer, or a curated run to train it on, that is not there."""
-        given = self.config.tokenizer
-        if isinstance(given, Bpe):
-            kept_shards(given.train_on)
-        elif given != "bytes" and not _tokenizer_file(given).is_file():
-            raise ConfigError(
-                f"$.tokenizer: no file {_tokenizer_file(given)}; allowed are 'bytes', a tokenizer.json or a directory "
-                "that has one."
-            )
 
     def _tokenizer(self) -> None:
         given = self.config.tokenizer

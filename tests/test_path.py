@@ -255,6 +255,7 @@ def test_the_same_study_elsewhere_gives_the_same_scores(study: Path, tmp_path: P
 
 def test_arms_that_do_not_fit_the_mixture_are_named_together(cut: Path) -> None:
     config = yaml.safe_load(Path("study.yaml").read_text())
+    config["base"]["pretrain_on"] = "curatd"
     config["arms"] = {"a": {"drop": ["rwa"]}, "b": {"weights": {"texts": 2}}, "c": {"drop": ["raw", "text"]}}
     Path("wrong.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "mixtures", "study", "wrong.yaml", "--out", "wrong"]
@@ -263,4 +264,27 @@ def test_arms_that_do_not_fit_the_mixture_are_named_together(cut: Path) -> None:
     assert "wrong.yaml: $.arms.a: no part is called 'rwa'; did you mean 'raw'?" in done.stderr
     assert "wrong.yaml: $.arms.b: no part is called 'texts'; did you mean 'text'?" in done.stderr
     assert "wrong.yaml: $.arms.c: drop: every part is dropped" in done.stderr
+    assert "wrong.yaml: $.base.pretrain_on: curatd: no manifest.json" in done.stderr
+    assert not Path("wrong").exists()
+
+
+def test_mistakes_of_every_kind_in_a_mixture_are_named_together(cut: Path) -> None:
+    """A wrong name and a wrong value beside tasks, datasets and files that do not exist."""
+    config = yaml.safe_load(Path("mixture.yaml").read_text())
+    config["tokenizr"] = config.pop("tokenizer")
+    config["tasks"] = ["gsm8k.yaml", "nope*.yaml", {"documents": "nowhere"}]
+    config["mixture"]["parts"]["raw"] = {"tasks": ["gsm9k"], "rate": "proportionl", "weight": 1}
+    Path("wrong-mixture.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "mixtures", "plan", "wrong-mixture.yaml", "--out", "wrong"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    for said in (
+        "$.tokenizr: no such setting; did you mean 'tokenizer'?",
+        "$.mixture.parts.raw.rate: found 'proportionl'",
+        "$.mixture.parts.raw.tasks: no task 'gsm9k'; did you mean 'gsm8k'?",
+        "'nope*.yaml' matches no file",
+        "$.hold_out.datasets: no task has the dataset 'quartz'",
+        "nowhere: no manifest.json",
+    ):
+        assert said in done.stderr
     assert not Path("wrong").exists()

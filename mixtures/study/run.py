@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 
 from curate.config import load_config, to_mapping
 from curate.engine import EngineName, Finished, Run, Step, file_digest
-from curate.manifest import write_manifest
+from curate.manifest import read_manifest, write_manifest
 from filters.errors import ConfigError
 from mixtures.build import BuiltMixture, build_mixture
+from mixtures.build import config_faults as mixture_faults
 from mixtures.config import Budget, Mixture, MixtureConfig, Part, Selection
 from mixtures.shards import read_shards
 from mixtures.study.report import BASE, ArmResult, Share, StudyResult, write_report
@@ -59,7 +60,10 @@ def run_study(
         ConfigError: arms that do not fit the mixture; all mistakes at once.
     """
     mixture = load_config(config.mixture, MixtureConfig)
-    mixtures = _arm_mixtures(config, mixture, name)
+    faults: list[str] = []
+    mixtures = _arm_mixtures(config, mixture, faults)
+    if faults:
+        raise ConfigError([f"{name}: {fault}" for fault in faults])
     with Run(out, engine="inline", progress=progress) as run:
         study = _Study(config, run, device)
         home = run.directory / "mixtures"
@@ -89,17 +93,31 @@ def run_study(
     return result
 
 
-def _arm_mixtures(config: StudyConfig, mixture: MixtureConfig, name: str) -> dict[str, MixtureConfig]:
-    found, faults = {}, []
+def config_faults(config: StudyConfig) -> list[str]:
+    """Mistakes that no single setting shows: the mixture's own, arms that do not fit it, a run that is not there."""
+    faults: list[str] = []
+    try:
+        mixture = load_config(config.mixture, MixtureConfig, check=mixture_faults)
+        _arm_mixtures(config, mixture, faults)
+    except ConfigError as error:
+        faults += error.faults
+    try:
+        read_manifest(Path(config.base.pretrain_on), kind="curated")
+    except ConfigError as error:
+        faults += [f"$.base.pretrain_on: {fault}" for fault in error.faults]
+    return faults
+
+
+def _arm_mixtures(config: StudyConfig, mixture: MixtureConfig, faults: list[str]) -> dict[str, MixtureConfig]:
+    """The mixture of each arm; mistakes go to ``faults``."""
+    found = {}
     for arm, edit in config.arms.items():
         try:
             found[arm] = dataclasses.replace(arm_mixture(mixture, edit), budget=_budget(config.train))
         except ValueError as error:
-            faults += [f"{name}: $.arms.{arm}: {line}" for line in str(error).splitlines()]
+            faults += [f"$.arms.{arm}: {line}" for line in str(error).splitlines()]
     if not mixture.hold_out.datasets:
-        faults.append(f"{name}: $.mixture: '{config.mixture}' holds no dataset out, so nothing can be scored. Give it hold_out: {{datasets: [...]}}.")  # fmt: skip
-    if faults:
-        raise ConfigError(faults)
+        faults.append(f"$.mixture: '{config.mixture}' holds no dataset out, so nothing can be scored. Give it hold_out: {{datasets: [...]}}.")  # fmt: skip
     return found
 
 

@@ -77,7 +77,7 @@ def ingest_part(
     counts = {"read": 0, "quarantined": 0, "rows": 0}
     warnings: list[str] = []
     reasons: dict[str, int] = {}
-    absent = set(columns)  # declared fields that no record has had so far
+    absent, parsed = set(columns), 0  # declared fields that no parsed record has had so far
     inputs = []
     with (
         ShardWriter(out / "documents.parquet", documents_schema(meta)) as documents,
@@ -97,6 +97,7 @@ def ingest_part(
             inputs.append({"source": name, "path": file.relative, "sha256": sha256})
             before = counts["read"]
             for records in read_records(file, columns):
+                parsed += records.table.num_rows
                 absent -= {
                     c for c in absent if records.table[f"field:{c}"].null_count < records.table.num_rows
                 }
@@ -121,7 +122,7 @@ def ingest_part(
         "reasons": reasons,
         "inputs": inputs,
         "warnings": warnings,
-        "absent": [c for c in columns if c in absent],
+        "absent": [c for c in columns if c in absent and parsed],
     }
 
 

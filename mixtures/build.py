@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from curate.config import to_mapping
 from curate.engine import EngineName, Finished, Run, Step, digest_of, file_digest, place_file, write_atomic
@@ -298,12 +299,24 @@ class _Build:
             self.inputs += [entry for r in results for entry in r["inputs"]]
         empty = [c.count for task, c in self.checked.items() if task in self.trained and c.count.rows == 0]
         if empty:
-            lines = [f"  {c.task.id}: {c.read} read; rejected: {_listed(c.rejected)}" for c in empty]
+            lines = [
+                f"  {c.task.id}: {c.read} read; rejected: {_listed(c.rejected)}{self._first_reason(c.task.id)}"
+                for c in empty
+            ]
             raise DataError(
                 "tasks of the mixture without a usable row:\n"
                 + "\n".join(lines)
                 + "\n  Correct them, or leave them out."
             )
+
+    def _first_reason(self, task: str) -> str:
+        """Why the first record of a task was rejected, in words."""
+        for path in self.check_step.paths("decisions.parquet"):
+            found = pq.read_table(path, filters=[("source", "==", task), ("action", "==", "drop")])
+            if found.num_rows:
+                first = found.slice(0, 1).to_pylist()[0]
+                return f"\n    first, record '{first['id']}': {first['detail'] or first['rule']}"
+        return ""
 
     def _cot(self, task: Task) -> list[bool]:
         return sorted(

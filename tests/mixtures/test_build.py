@@ -466,7 +466,7 @@ def test_a_task_without_a_usable_row_stops_the_plan_with_its_reasons(workplace, 
     monkeypatch.chdir(workplace)
     with pytest.raises(
         DataError,
-        match=r"without a usable row:\n(.|\n)*  quartz: 300 read; rejected: 300 render\.too_long\n  Correct",
+        match=r"without a usable row:\n(.|\n)*  quartz: 300 read; rejected: 300 render\.too_long\n    first, record .*: .*\n(.|\n)*  Correct",
     ):
         plan_mixture(config_of(pack={"length": 24}, tokenizer="bytes"), tmp_path, **QUIET)
 

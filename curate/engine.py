@@ -43,7 +43,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from curate.progress import Progress
 from filters.errors import ConfigError, CurationError, RunError
@@ -61,7 +61,6 @@ _THREADS = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_TH
 _PART_RETRIES = 3
 _STEP_HASH = re.compile(r"(\$STEPS/)\d\d-([\w-]+?)-[0-9a-f]{12}\b")
 
-P = TypeVar("P")
 
 _SCRATCH = re.compile(r"\..+\.\d+\.\d{12,}")
 """Files on their way to their final name: ``_scratch`` names them."""

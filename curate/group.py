@@ -4,7 +4,7 @@
     cluster  one part                       union-find over the buckets; clusters are dealt to batches of text
 
 Grouping knows no policy. A cluster is only the unit of work of the verification that follows: no document is removed
-because it is in one. Memory: a partition is about ``PARTITION_BYTES``; ``cluster`` holds 16 bytes for each document of
+because it is in one. Memory: a partition is about ``PARTITION_BYTES``; ``cluster`` holds some 50 bytes for each document of
 the corpus and reads the memberships one file at a time.
 """
 

@@ -255,9 +255,12 @@ def documents_part(out: Path, *, part: int, ingested: Sequence[str], repeated: s
     with ShardWriter(out / "edits.parquet", EDITS) as writer:
         writer.write(edits.filter(pc.invert(pc.is_in(edits["row"], rows))))
     faults = []
-    for d in drop:
-        here = places[part].slice(d["row"], 1).to_pylist()[0]
-        there = places[d["first_part"]].slice(d["first_row"], 1).to_pylist()[0]
+    firsts: dict[int, dict[int, dict[str, Any]]] = {}
+    for p in places:
+        wanted = sorted({d["first_row"] for d in drop if d["first_part"] == p})
+        firsts[p] = dict(zip(wanted, places[p].take(pa.array(wanted, pa.int64())).to_pylist(), strict=True))
+    for d, here in zip(drop, places[part].take(rows).to_pylist(), strict=True):
+        there = firsts[d["first_part"]][d["first_row"]]
         faults.append(
             {
                 "source": here["source"],

@@ -87,8 +87,3 @@ def read_rows(path: Path | str, rows: Sequence[int], columns: Sequence[str]) -> 
         if not tables:
             return file.schema_arrow.empty_table().select(list(columns))
     return pa.concat_tables(tables)
-
-
-def count_rows(path: Path | str) -> int:
-    """Rows of a Parquet file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)

@@ -35,7 +35,6 @@ import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from curate.config import nearest
-from filters.column import string_buffers
 from filters.errors import ConfigError, DataError
 
 Format = Literal["jsonl", "parquet", "csv", "tsv", "arrow", "text"]
@@ -884,9 +883,3 @@ def _read_text(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
     fields: dict[str, Any] = {c: [None] for c in columns}
     fields[columns[0]] = [text]
     yield Records(_string_table([0], [1], fields), [], 1)
-
-
-def text_bytes(texts: pa.Array | pa.ChunkedArray) -> int:
-    """UTF-8 bytes of a text column."""
-    offsets, _ = string_buffers(texts)
-    return int(offsets[-1] - offsets[0])

@@ -7,17 +7,14 @@ under each of 142 classes:
     bytes ──automaton──▶ how often each n-gram occurs ──▶ prior + sum of log(1 + count) x row of the n-gram
                                                           ──softmax, temperature sqrt(bytes)──▶ probability
 
-py3langid walks the automaton in a Python loop (1 to 3 MB/s); the kernel here does the same arithmetic in
-Numba on the model's own tables (about 20 MB/s of judged text).
+py3langid walks the automaton in a Python loop; the kernel here does the same arithmetic in Numba on the
+model's own tables.
 
 Excerpt: a text of more than 1,500 bytes is judged by three windows of 500 bytes, its start, middle and end,
-cut between characters. On 3,594 manual pages in languages other than English, whose first lines and licences
-are often English, this finds the declared language of 99.4 %; the first 1,500 bytes find 97.7 %, the whole
-text 98.6 % at a third of the speed. Of 49,343 sentences in 79 languages (Tatoeba) 94.2 % are right: 82 % of
-those under 20 bytes, 99.3 % of those from 80. Confusions are between close relatives: hr and sr, id and ms,
-nn and no.
+cut between characters: the first lines and the licence of a page are often English where the page is not. Short
+sentences are the hard case, and close relatives are confused: hr and sr, id and ms, nn and no.
 
-Price: 60 MB/s of documents on one core; the model takes 0.6 s of CPU and 100 MB, once for each process.
+Price: see tests/benchmarks/kernels.py; the model is loaded once for each process.
 """
 
 from __future__ import annotations

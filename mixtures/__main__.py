@@ -102,7 +102,7 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    # Threads that wait without spinning: beside another busy process a step is ten times as fast, alone 5 % slower.
+    # Threads that wait without spinning: spinning ones stall each other when another process is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     from mixtures.study.report import judge
     from mixtures.study.run import config_faults, run_study

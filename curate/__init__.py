@@ -1,9 +1,9 @@
 """Documents: files -> canonical documents -> signals -> decisions -> kept shards.
 
-from curate import measure, judge, near_duplicates
+from curate import dedup, judge, measure
 signals = measure(table)             # every number of every document
 verdicts = judge(signals)            # every failing rule of every document
-twins = near_duplicates(table["text"], threshold=0.8)   # verified pairs only
+kept = dedup(table).kept             # without copies and near duplicates, each verified
 """
 
 from __future__ import annotations
@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from curate.config import load_config as load_config
     from curate.config import show_config as show_config
     from curate.config import to_mapping as to_mapping
+    from curate.deduplication import Deduplicated as Deduplicated
+    from curate.deduplication import dedup as dedup
+    from curate.deduplication import exact_duplicates as exact_duplicates
+    from curate.deduplication import mark_duplicates as mark_duplicates
     from curate.engine import Finished as Finished
     from curate.engine import Run as Run
     from curate.engine import Step as Step
     from curate.explanation import explain as explain
+    from curate.index import build_index as build_index
+    from curate.index import extend_index as extend_index
+    from curate.index import query_index as query_index
     from curate.manifest import read_manifest as read_manifest
     from curate.measurement import measure as measure
     from curate.pipeline import Curated as Curated
@@ -28,7 +35,6 @@ if TYPE_CHECKING:
     from curate.settings import PolicySettings as PolicySettings
     from curate.sources import Source as Source
     from curate.verdicts import judge as judge
-    from curate.verify import near_duplicates as near_duplicates
     from filters.errors import ConfigError as ConfigError
     from filters.errors import CurationError as CurationError
     from filters.errors import DataError as DataError
@@ -49,12 +55,18 @@ _HOMES = {
     "Step": "curate.engine",
     "Curated": "curate.pipeline",
     "run_curation": "curate.pipeline",
+    "Deduplicated": "curate.deduplication",
+    "build_index": "curate.index",
+    "dedup": "curate.deduplication",
+    "exact_duplicates": "curate.deduplication",
     "explain": "curate.explanation",
+    "extend_index": "curate.index",
     "from_mapping": "curate.config",
     "judge": "curate.verdicts",
     "load_config": "curate.config",
+    "mark_duplicates": "curate.deduplication",
     "measure": "curate.measurement",
-    "near_duplicates": "curate.verify",
+    "query_index": "curate.index",
     "read_manifest": "curate.manifest",
     "show_config": "curate.config",
     "to_mapping": "curate.config",

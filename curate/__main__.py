@@ -1,4 +1,4 @@
-"""The command line: ``curate run | explain | compare | clean``."""
+"""The command line: ``curate run | dedup | explain | compare | clean``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from curate.dedup_command import add_dedup_arguments
 from filters.errors import ConfigError, CurationError, RunError
 
 
@@ -43,6 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_where_and_how(run)
 
+    dedup = commands.add_parser("dedup", help="remove duplicates from files, told by flags")
+    add_dedup_arguments(dedup)
+    add_where_and_how(dedup)
+
     explain = commands.add_parser("explain", help="say what became of a document, and why")
     explain.add_argument("run", type=Path)
     explain.add_argument("id")
@@ -65,9 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     start_logging()
     try:
-        return {"run": _run, "explain": _explain, "compare": _compare, "clean": _clean}[options.command](
-            options
-        )
+        commands = {"run": _run, "dedup": _dedup, "explain": _explain, "compare": _compare, "clean": _clean}
+        return commands[options.command](options)
     except CurationError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -107,6 +111,14 @@ def _run(options: argparse.Namespace) -> int:
         f"{'all':<{width}}" + "".join(f"{sum(c[k] for c in curated.counts.values()):>13,}" for k in columns)
     )
     print(f"report: {options.out / 'report.html'}")
+    return 0
+
+
+def _dedup(options: argparse.Namespace) -> int:
+    from curate.dedup_command import run_dedup, summary_lines
+
+    print("\n".join(summary_lines(run_dedup(options))))
+    print(f"\nreport: {options.out / 'report.html'}")
     return 0
 
 

@@ -1,4 +1,8 @@
-"""Verdicts, verified duplicates and edits into decisions; documents without a reason to go into kept/."""
+"""Verdicts, verified duplicates and edits into decisions; documents without a reason to go into kept/.
+
+Price: the decisions of one shard in memory, a byte for each of its documents, and one row group of documents. Links lie
+by batch, not by shard: each batch's file is mapped, and the shard's own are found by binary search.
+"""
 
 from __future__ import annotations
 
@@ -7,94 +11,115 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.schema import DECISIONS, STAGES, table_of
-from curate.shards import ShardWriter, read_groups
+from curate.shards import ShardWriter, read_groups, read_schema
 
-_RULES = {"exact": "exact.content_hash", "minhash": "minhash.jaccard"}
-_STAGE_RANK = pa.table({"stage": list(STAGES), "rank": list(range(len(STAGES)))})
+KEPT = pa.schema([pa.field("kept", pa.bool_())])
 
 
 def decide_part(
     out: Path,
     *,
     documents: str,
-    edits: str,
-    verdicts: str,
+    edits: str | None,
+    verdicts: str | None,
     links: Sequence[str],
     first: int,
     rows: int,
     threshold: float | None,
+    kept: bool,
 ) -> dict[str, Any]:
     """Decisions of one shard, sorted by key, and its kept documents in input order.
 
     Args:
-        first, rows: the dense numbers of the shard's documents are ``[first, first + rows)``.
+        documents: the shard; read only if ``kept``.
+        edits: what was changed in its texts; None for nothing.
+        verdicts: of the policy; None where there is none.
         links: the verified duplicates of the whole run.
+        first, rows: the dense numbers of the shard's documents are ``[first, first + rows)``.
         threshold: the similarity that a near duplicate had to reach.
+        kept: whether to write kept.parquet; kept.arrow, a boolean for each document, is always written.
     """
-    judged = pq.read_table(verdicts)
-    filters = [("doc", ">=", first), ("doc", "<", first + rows)]
-    duplicate = [pq.read_table(path, filters=filters) for path in links]
-    table = pa.concat_tables(duplicate) if duplicate else None
-    dropped = np.zeros(rows, bool)
-    dropped[judged["row"].to_numpy()] = True
-    reasons = [judged.select(DECISIONS.names)]
-    keys = _keys(documents)
-    if table is not None and table.num_rows:
-        row = table["doc"].to_numpy() - first
-        dropped[row[pc.equal(table["outcome"], "duplicate").to_numpy(zero_copy_only=False)]] = True
-        reasons.append(_duplicate_decisions(table, keys.take(pa.array(row)), threshold))
-    reasons.append(pq.read_table(edits).select(DECISIONS.names))
-    decisions = pa.concat_tables([r.cast(DECISIONS) for r in reasons])
+    stays = np.ones(rows, bool)
+    reasons = [DECISIONS.empty_table()]
+    if verdicts is not None:
+        judged = pq.read_table(verdicts)
+        stays[judged["row"].to_numpy()] = False
+        reasons.append(judged.select(DECISIONS.names).cast(DECISIONS))
+    found = _links(links, first, first + rows)
+    if found.num_rows:
+        goes = pc.equal(found["outcome"], "duplicate").to_numpy()
+        stays[found["doc"].to_numpy()[goes] - first] = False
+        reasons.append(_duplicate_decisions(found, threshold))
+    if edits is not None:
+        reasons.append(pq.read_table(edits).select(DECISIONS.names).cast(DECISIONS))
+    decisions = _sorted(pa.concat_tables(reasons))
     with ShardWriter(out / "decisions.parquet", DECISIONS) as writer:
-        writer.write(_sorted(decisions))
-    kept = ~dropped
-    position = 0
-    with ShardWriter(out / "kept.parquet", pq.read_schema(documents)) as writer:
-        for group in read_groups(documents):
-            writer.write(group.filter(pa.array(kept[position : position + group.num_rows])))
-            position += group.num_rows
+        writer.write(decisions)
+    with ShardWriter(out / "kept.arrow", KEPT) as writer:
+        writer.write(pa.table([stays], schema=KEPT))
+    if kept:
+        _write_kept(out / "kept.parquet", documents, stays)
     drops = decisions.filter(pc.equal(decisions["action"], "drop"))
-    by_rule = {
-        r["rule"]: r["rule_count"] for r in drops.group_by("rule").aggregate([("rule", "count")]).to_pylist()
-    }
+    by_rule = pc.value_counts(drops["rule"].combine_chunks()).to_pylist() if drops.num_rows else []
     return {
         "rows": rows,
-        "kept": int(kept.sum()),
-        "dropped": int(dropped.sum()),
-        "rules": dict(sorted(by_rule.items())),
+        "kept": int(stays.sum()),
+        "dropped": int(rows - stays.sum()),
+        "rules": dict(sorted((count["values"], count["counts"]) for count in by_rule)),
     }
 
 
-def _keys(documents: str) -> pa.Table:
-    return pq.read_table(documents, columns=["id", "source"])
+def _write_kept(path: Path, documents: str, stays: npt.NDArray[np.bool_]) -> None:
+    position = 0
+    with ShardWriter(path, read_schema(documents)) as writer:
+        for group in read_groups(documents):
+            own = stays[position : position + group.num_rows]
+            writer.write(group if own.all() else group.filter(pa.array(own)))
+            position += group.num_rows
 
 
-def _duplicate_decisions(links: pa.Table, keys: pa.Table, threshold: float | None) -> pa.Table:
+def _links(paths: Sequence[str], first: int, stop: int) -> pa.Table:
+    """The links of the documents ``[first, stop)``."""
+    from curate.duplicates import LINKS  # the driver of a run imports this module, but no kernels
+    from curate.shuffle import read_mapped
+
+    tables = [LINKS.empty_table()]
+    for path in paths:
+        links = read_mapped(path)
+        low, high = np.searchsorted(links["doc"].to_numpy(), [first, stop])
+        if low < high:
+            tables.append(links.slice(low, high - low))
+    return pa.concat_tables(tables)
+
+
+def _duplicate_decisions(links: pa.Table, threshold: float | None) -> pa.Table:
     exact = pc.equal(links["method"], "exact")
-    action = pc.if_else(pc.equal(links["outcome"], "duplicate"), "drop", "near_miss")
+    generation = links["generation"].cast(pa.string())
     return table_of(
         DECISIONS,
-        id=keys["id"],
-        source=keys["source"],
+        id=links["id"],
+        source=links["source"],
         stage=links["method"],
-        rule=pc.if_else(exact, _RULES["exact"], _RULES["minhash"]),
-        action=action,
+        rule=links["rule"],
+        action=pc.if_else(pc.equal(links["outcome"], "duplicate"), "drop", "near_miss"),
         value=links["similarity"],
         bound=pc.if_else(exact, pa.scalar(1.0), pa.scalar(threshold, pa.float64())),
         partner_id=links["partner_id"],
         partner_source=links["partner_source"],
         similarity=links["similarity"],
+        detail=pc.binary_join_element_wise("generation", generation, "of the index", " "),
     )
 
 
 def _sorted(decisions: pa.Table) -> pa.Table:
     """By (source, id, stage in funnel order, rule, partner): the same order wherever the rows came from."""
-    rank = pc.index_in(decisions["stage"], _STAGE_RANK["stage"].combine_chunks())
+    rank = pc.index_in(decisions["stage"], pa.array(STAGES))
     keyed = decisions.append_column("rank", rank)
     by = ["source", "id", "rank", "rule", "partner_source", "partner_id", "span_start"]
     return keyed.sort_by([(name, "ascending") for name in by]).select(DECISIONS.names)

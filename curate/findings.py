@@ -12,6 +12,7 @@ table must agree with the manifest); counting a run that does not add up is an e
 
 Memory: about 100 bytes and the id for every (dropped document, rule), one part of signals or decisions without texts,
 and the row groups that hold shown examples, one at a time. Texts are cut to ``WINDOW`` characters as they are read.
+A run that publishes no documents or no kept documents (``output`` in its configuration) is counted without them.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import charts, html
 from curate.config import from_mapping
 from curate.schema import DECISIONS, PAIRS, QUARANTINE, STAGES
 from curate.settings import PolicySettings
-from curate.shards import read_rows
+from curate.shards import read_groups, read_rows
 from filters.errors import RunError
 from filters.gopher import RULES
 from filters.rules import Rule, set_bounds
@@ -45,6 +48,7 @@ BINS = 30
 
 _KEY = ("source", "id")
 _OUTCOMES = ("read", "quarantined", "documents", "dropped", "kept")
+_COUNT_OF = {"documents": "documents", "kept": "kept", "quarantine": "quarantined"}
 
 Json = Any
 Key = tuple[str, str]
@@ -104,9 +108,11 @@ def count_funnel(run: Path, manifest: Mapping[str, Json], fate: pl.DataFrame) ->
     Raises:
         RunError: naming every source and number that does not add up.
     """
+    output = (manifest.get("config") or {}).get("output") or {}
+    public = [name for name in ("documents", "kept", "quarantine") if output.get(name, True)]
     found = {
         name: dict(_collect(_scan(run, name, ["source"]).group_by("source").len()).iter_rows())
-        for name in ("documents", "kept", "quarantine")
+        for name in public
     }
     lost = {(source, stage): n for source, stage, n in fate.group_by("source", "stage").len().iter_rows()}
     dropped = dict(fate.group_by("source").len().iter_rows())
@@ -118,14 +124,15 @@ def count_funnel(run: Path, manifest: Mapping[str, Json], fate: pl.DataFrame) ->
         if missing:
             wrong.append(f"source '{source}' has no count '{missing[0]}' in the manifest")
             continue
-        equal = (
+        equal = [
             ("read", counts["read"], "quarantined + documents", counts["quarantined"] + counts["documents"]),
             ("documents", counts["documents"], "dropped + kept", counts["dropped"] + counts["kept"]),
-            ("quarantined", counts["quarantined"], "rows in quarantine/", found["quarantine"].get(source, 0)),
-            ("documents", counts["documents"], "rows in documents/", found["documents"].get(source, 0)),
             ("dropped", counts["dropped"], "documents with a drop in decisions/", dropped.get(source, 0)),
-            ("kept", counts["kept"], "rows in kept/", found["kept"].get(source, 0)),
-        )
+        ]
+        equal += [
+            (_COUNT_OF[name], counts[_COUNT_OF[name]], f"rows in {name}/", found[name].get(source, 0))
+            for name in public
+        ]
         wrong += [
             f"source '{source}': {name} is {a:,} but {other} is {b:,}"
             for name, a, other, b in equal
@@ -224,32 +231,32 @@ class Verified:
 
 
 def verify_duplicates(run: Path, fate: pl.DataFrame, manifest: Mapping[str, Json]) -> Verified:
-    """Look for the pair of every removed duplicate: recorded, similar enough, its partner not dropped before it.
+    """Look for the pair of every removed duplicate: recorded, similar enough, its partner not dropped by any rule.
 
-    The partner of an exact copy may be a near duplicate of a third document; dedup stages run in order.
+    A partner in the persistent index (the decision's detail says so) was kept by the run that put it there; a document
+    of this run may have the same key.
     """
     threshold = float((manifest.get("dedup") or {}).get("threshold") or 0.0)
     partner = ["partner_source", "partner_id"]
     removed = _collect(
-        _scan(run, "decisions", (*_KEY, "stage", "action", *partner))
+        _scan(run, "decisions", (*_KEY, "stage", "action", *partner, "detail"))
         .filter((pl.col("action") == "drop") & pl.col("stage").is_in(["exact", "minhash"]))
-        .select(*_KEY, "stage", *partner)
+        .select(*_KEY, "stage", *partner, old=pl.col("detail").is_not_null())
         .unique()
     )
     pairs = _scan(run, "pairs", (*_KEY, *partner, "method", "outcome", "similarity")).filter(
         (pl.col("outcome") == "duplicate")
         & ((pl.col("method") == "exact") | (pl.col("similarity") >= threshold))
     )
-    order = pl.Enum(STAGES)
+    dropped = fate.select(*_KEY, dropped=pl.lit(True))
     confirmed = (
         removed.join(_collect(pairs.rename({"method": "stage"}).select(*_KEY, "stage", *partner)), on=[*_KEY, "stage", *partner], how="semi")
-        .with_columns(pl.col("stage").cast(order))
-        .join(fate.select(*_KEY, partner_stage="stage"), left_on=partner, right_on=_KEY, how="left")
-        .filter(pl.col("partner_stage").is_null() | (pl.col("partner_stage").to_physical() > pl.col("stage").to_physical()))
+        .join(dropped, left_on=partner, right_on=_KEY, how="left")
+        .filter(pl.col("dropped").is_null() | pl.col("old"))
         .select(*_KEY)
         .n_unique()
     )  # fmt: skip
-    documents = removed.group_by(*_KEY).agg(pl.col("stage").cast(order).min())
+    documents = removed.group_by(*_KEY).agg(pl.col("stage").cast(pl.Enum(STAGES)).min())
     exact = documents.filter(pl.col("stage") == "exact").height
     return Verified(exact, documents.height - exact, confirmed)
 
@@ -272,7 +279,7 @@ def count_other_decisions(run: Path) -> list[tuple[str, str, str, int, int]]:
 
 def count_languages(run: Path, fate: pl.DataFrame) -> list[tuple[str, int, int, int]] | None:
     """Language, documents, kept, dropped at the language stage; the largest first. None where it was not measured."""
-    parts = _parts(run, "signals")
+    parts = shards_of(run, "signals")
     if "language" not in _columns(parts):
         return None
     gone = fate.lazy().select(*_KEY, by=pl.col("stage").cast(pl.String))
@@ -304,6 +311,41 @@ def count_similarities(run: Path) -> dict[str, npt.NDArray[np.int64]]:
     return found
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cluster:
+    """A document that stays and what was removed for it.
+
+    Attributes:
+        exact, near: removed documents that are copies of it, and those that are similar to it.
+        lowest: the least similarity among them.
+    """
+
+    key: Key
+    exact: int
+    near: int
+    lowest: float
+
+
+def largest_clusters(run: Path, limit: int) -> list[Cluster]:
+    """The documents for which the most others were removed."""
+    partner = ("partner_source", "partner_id")
+    found = _collect(
+        _scan(run, "pairs", (*partner, "method", "outcome", "similarity"))
+        .filter(pl.col("outcome") == "duplicate")
+        .group_by(*partner)
+        .agg(
+            exact=(pl.col("method") == "exact").sum(),
+            near=(pl.col("method") != "exact").sum(),
+            lowest=pl.col("similarity").min(),
+        )
+        .sort(-(pl.col("exact") + pl.col("near")).cast(pl.Int64), *partner)
+        .head(limit)
+    )
+    return [
+        Cluster((source, id_), exact, near, lowest) for source, id_, exact, near, lowest in found.iter_rows()
+    ]
+
+
 def count_contamination(run: Path) -> list[tuple[str, int, int]]:
     """Evaluation set, documents that share words with one of its items, its items found; the busiest first."""
     return _collect(
@@ -317,7 +359,7 @@ def count_contamination(run: Path) -> list[tuple[str, int, int]]:
 
 def count_quality(run: Path, fate: pl.DataFrame) -> dict[str, npt.NDArray[np.int64]] | None:
     """Documents by source: kept and dropped, (2, 20) int64, in equal bins of quality. None where it was not measured."""
-    parts = _parts(run, "signals")
+    parts = shards_of(run, "signals")
     if "quality" not in _columns(parts):
         return None
     counts = _collect(
@@ -384,7 +426,7 @@ def measure_signals(run: Path, rules: Sequence[RuleCount], fate: pl.DataFrame) -
 
     Quality has a section of its own.
     """
-    parts = _parts(run, "signals")
+    parts = shards_of(run, "signals")
     known = _columns(parts)
     busy = dict.fromkeys(rule.limit.signal for rule in rules if rule.limit and rule.failing)
     names = [name for name in busy if name in known and name != "quality"]
@@ -481,6 +523,10 @@ def _bin(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+PairTexts = dict["Example", tuple[str, str]]
+"""Texts of a document and of its partner, by the decision."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Example:
     """One decision that the page shows with its text."""
@@ -500,6 +546,17 @@ class Example:
         """The character from which the text is read."""
         return max(0, self.span[0] - LEAD) if self.span else 0
 
+    @property
+    def measured(self) -> str:
+        """What the rule saw, and what it allows: ``: similarity 0.900, bound 0.8``."""
+        said = ""
+        if self.similarity is not None:
+            said = f": similarity {html.number(self.similarity, 3)}"
+        elif self.value is not None:
+            said = f": value {html.compact(self.value)}"
+        said += "" if self.bound is None else f", bound {html.compact(self.bound)}"
+        return said + (f" ({self.detail})" if self.detail else "")
+
 
 def choose_examples(run: Path) -> dict[str, list[Example]]:
     """Up to three drops of every rule: the two nearest to its bound and the farthest from it.
@@ -510,7 +567,7 @@ def choose_examples(run: Path) -> dict[str, list[Example]]:
     columns = [*_KEY, *(name for name in DECISIONS.names if name not in _KEY)]
     chosen: list[pl.DataFrame] = []
     distance = (pl.coalesce("similarity", "value") - pl.col("bound")).abs()
-    for part in _parts(run, "decisions"):
+    for part in shards_of(run, "decisions"):
         frame = (
             pl.read_parquet(part, columns=columns, glob=False)
             .filter(pl.col("action").is_in(["drop", "near_miss"]))
@@ -549,28 +606,38 @@ def _both_ends(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter((place < 2) | (place == size - 1))
 
 
-def read_texts(run: Path, examples: Sequence[Example]) -> dict[tuple[Key, int], str]:
-    """``WINDOW`` characters of the texts that examples show, by key and first character; only their row groups are read."""
+def read_texts(shards: Sequence[Path], examples: Sequence[Example]) -> dict[tuple[Key, int], str]:
+    """``WINDOW`` characters of the texts that examples show, by key and first character; only their groups are read."""
     starts: dict[Key, set[int]] = {}
     for example in examples:
         starts.setdefault(example.key, set()).add(example.start)
         if example.partner:
             starts.setdefault(example.partner, set()).add(0)
-    wanted = pl.DataFrame(sorted(starts), schema=dict.fromkeys(_KEY, pl.String), orient="row")
+    wanted = pa.array(sorted({id_ for _, id_ in starts}), pa.string())
     texts = {}
-    for part in _parts(run, "documents"):
-        rows = (
-            _collect(_open([part]).select(_KEY).with_row_index("row").join(wanted.lazy(), on=_KEY, how="semi"))["row"]
-            .sort()
-            .to_list()
-        )  # fmt: skip
-        if not rows:
-            continue
-        found = read_rows(part, rows, [*_KEY, "text"])
-        for source, id_, text in zip(*(found[name].to_pylist() for name in (*_KEY, "text")), strict=True):
-            for start in starts[source, id_]:
-                texts[(source, id_), start] = text[start : start + WINDOW]
+    for shard in shards if starts else ():
+        rows, first = [], 0
+        for group in read_groups(shard, _KEY):
+            near = pc.indices_nonzero(pc.is_in(group["id"], wanted)).to_numpy()
+            keys = zip(*(group[name].take(pa.array(near)).to_pylist() for name in _KEY), strict=True)
+            rows += [first + row for row, key in zip(near.tolist(), keys, strict=True) if key in starts]
+            first += group.num_rows
+        if rows:
+            found = read_rows(shard, rows, [*_KEY, "text"])
+            for source, id_, text in zip(*(found[name].to_pylist() for name in (*_KEY, "text")), strict=True):
+                for start in starts[source, id_]:
+                    texts[(source, id_), start] = text[start : start + WINDOW]
     return texts
+
+
+def find_pair_texts(shards: Sequence[Path], examples: Sequence[Example]) -> PairTexts:
+    """``WINDOW`` characters of each example's document and partner, by their ids; without those that are not both here."""
+    texts = read_texts(shards, examples)
+    return {
+        e: (texts[e.key, 0], texts[e.partner, 0])
+        for e in examples
+        if e.partner and (e.key, 0) in texts and (e.partner, 0) in texts
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -578,13 +645,14 @@ def read_texts(run: Path, examples: Sequence[Example]) -> dict[tuple[Key, int], 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _parts(run: Path, name: str) -> list[Path]:
+def shards_of(run: Path, name: str) -> list[Path]:
+    """The public shards of a directory of the run, in order."""
     return sorted((run / name).glob("part-*.parquet"))
 
 
 def _scan(run: Path, name: str, columns: Sequence[str]) -> pl.LazyFrame:
     """Some columns of all parts of a directory; no rows where the directory is empty or absent."""
-    parts = _parts(run, name)
+    parts = shards_of(run, name)
     if not parts:
         schemas = {"decisions": DECISIONS, "pairs": PAIRS, "quarantine": QUARANTINE}
         empty = schemas[name].empty_table() if name in schemas else None

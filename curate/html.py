@@ -305,10 +305,10 @@ def notice(text: Content, tone: Tone = "neutral") -> Html:
     return Html(f'<p class="notice t-{tone}" role="note">{fragment(text).source}</p>')
 
 
-def details(summary: str, *body: Html) -> Html:
-    """What only some readers want; closed on screen, open in print."""
+def details(summary: str, *body: Html, is_open: bool = False) -> Html:
+    """What only some readers want; closed on screen unless ``is_open``, open in print."""
     return Html(
-        f"<details><summary>{escape(summary)}</summary>{''.join(part.source for part in body)}</details>"
+        f"<details{' open' if is_open else ''}><summary>{escape(summary)}</summary>{''.join(part.source for part in body)}</details>"
     )
 
 

@@ -29,11 +29,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 
 from filters import words
 from filters.column import Offsets, Texts
+from filters.compiling import intrinsic, njit, types
 from filters.errors import ConfigError
 
 ALGORITHM = f"minhash-affine32-1/{words.ALGORITHM}"
@@ -98,7 +97,7 @@ def choose_bands(threshold: float, permutations: int | None = None, recall: floa
 
     Args:
         threshold: Jaccard similarity in (0, 1] from which two documents are duplicates.
-        permutations: at most so many; None takes 128, and twice as many as long as more than a third of the
+        permutations: at most so many; None takes 64, and twice as many as long as more than two fifths of the
             pairs that are 0.2 less similar than the threshold would be candidates, up to 1,024.
         recall: smallest P(threshold), in (0, 1).
 
@@ -106,18 +105,18 @@ def choose_bands(threshold: float, permutations: int | None = None, recall: floa
         ConfigError: no bands of so few permutations find that share.
 
     >>> choose_bands(0.8), choose_bands(0.7), choose_bands(0.7, 128)
-    (Bands(bands=13, rows=7), Bands(bands=35, rows=7), Bands(bands=17, rows=5))
+    (Bands(bands=10, rows=6), Bands(bands=35, rows=7), Bands(bands=17, rows=5))
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"choose_bands: threshold is {threshold}; allowed is 0 < threshold <= 1")
     if not 0 < recall < 1:
         raise ConfigError(f"choose_bands: recall is {recall}; allowed is 0 < recall < 1, usually 0.95")
-    limits = (128, 256, 512, 1024) if permutations is None else (permutations,)
+    limits = (64, 128, 256, 512, 1024) if permutations is None else (permutations,)
     best: Bands | None = None
     for limit in limits:
         enough = [bands for bands in _fewest_bands(threshold, recall) if bands.permutations <= limit]
         best = min(enough, key=lambda bands: _area(threshold, bands), default=None)
-        if best and probability(max(threshold - 0.2, 0.0), best) <= 1 / 3:
+        if best and probability(max(threshold - 0.2, 0.0), best) <= 0.4:
             break
     if best is None:
         needed = min(bands.permutations for bands in _fewest_bands(threshold, recall))
@@ -133,7 +132,10 @@ def _fewest_bands(threshold: float, recall: float) -> list[Bands]:
     choices: list[Bands] = []
     for rows in range(1, 1025):
         agree = threshold**rows  # probability that two documents at the threshold agree in one band
-        bands = 1 if agree == 1 else math.ceil(math.log(1 - recall) / math.log1p(-agree))
+        if agree < 1e-15 and choices:
+            break
+        needed = 1.0 if agree == 1 else math.log(1 - recall) / math.log1p(-agree)
+        bands = max(1, math.ceil(min(needed, 2.0**53)))
         if bands * rows > 1024 and choices:
             break
         choices.append(Bands(bands, rows))
@@ -194,33 +196,117 @@ def affine_permutations(count: int, seed: int = SEED) -> tuple[Signatures, Signa
     return draws[0::2] | np.uint32(1), draws[1::2].copy()
 
 
-def band_keys(signatures: Signatures, bands: Bands) -> tuple[Keys, npt.NDArray[np.bool_]]:
+def band_keys(
+    signatures: Signatures, bands: Bands, *, salt: Keys | int = 0
+) -> tuple[Keys, npt.NDArray[np.bool_]]:
     """A 64-bit key of every band of every document: documents with equal keys share a bucket.
 
-    Two documents that differ in a band have equal keys with probability 2**-64, which costs a comparison and
-    never a document. The band's number is part of a key, so that keys of all bands may be sorted together.
+    Two documents that differ in a band have equal keys with probability 2**-63, which costs a comparison and
+    never a document. The band's number is part of a key, so that keys of all bands may be put together; the
+    lowest bit is 0 (``exact_keys`` have a 1 there).
 
     Args:
         signatures: ``(rows, K) uint32`` with K at least ``bands.permutations``; what lies beyond is not used.
+        salt: one for all documents, or ``(rows,) uint64``: documents with different salts share no bucket.
 
     Returns:
-        keys ``(bands, rows) uint64``; 0 for a document without words.
+        keys ``(rows, bands) uint64``; 0 for a document without words.
         has_words ``(rows,) bool``: whether a document has keys at all. One without words is in no bucket.
 
     >>> import pyarrow as pa
     >>> keys, has_words = band_keys(signatures(pa.array(["a b", "A b", "b a", "!"])), Bands(16, 8))
-    >>> keys.shape, bool((keys[:, 0] == keys[:, 1]).all()), bool((keys[:, 0] == keys[:, 2]).any()), has_words.tolist()
-    ((16, 4), True, False, [True, True, True, False])
+    >>> keys.shape, bool((keys[0] == keys[1]).all()), bool((keys[0] == keys[2]).any()), has_words.tolist()
+    ((4, 16), True, False, [True, True, True, False])
     """
     if signatures.shape[1] < bands.permutations:
         raise ConfigError(
             f"band_keys: signatures of {signatures.shape[1]} permutations; {bands.bands} bands of {bands.rows} "
             f"rows need {bands.permutations}"
         )
-    keys = np.zeros((bands.bands, len(signatures)), np.uint64)
+    keys = np.zeros((len(signatures), bands.bands), np.uint64)
     has_words = np.zeros(len(signatures), np.bool_)
-    _key_bands(np.ascontiguousarray(signatures), bands.bands, bands.rows, keys, has_words)
+    _key_bands(np.ascontiguousarray(signatures), _salts(salt, len(keys)), bands.rows, keys, has_words)
     return keys, has_words
+
+
+class Sketch(NamedTuple):
+    """What the search for near duplicates needs to know of each document.
+
+    Attributes:
+        keys: ``(rows, bands) uint64``, see ``band_keys``.
+        has_words: ``(rows,) bool``; a document without words has no keys, and zeros for bits.
+        bits: ``(rows, 64) uint8``, the lowest byte of the first 64 minima: two documents agree in a place with
+            probability J + (1 - J) / 256 (Li & König 2010, "b-bit minwise hashing", doi:10.1145/1772690.1772759).
+    """
+
+    keys: Keys
+    has_words: npt.NDArray[np.bool_]
+    bits: npt.NDArray[np.uint8]
+
+
+def sketch(texts: Texts, *, bands: Bands, ngram: int = 5, seed: int = SEED, salt: Keys | int = 0) -> Sketch:
+    """Keys and bits of a column in one pass that keeps no signature: 8 bytes a band and 65 more a document.
+
+    Args:
+        texts: string column; a null is an empty text.
+        bands: from ``choose_bands``.
+        ngram: words in a shingle.
+        seed: of the permutations.
+        salt: see ``band_keys``.
+
+    >>> import pyarrow as pa
+    >>> texts, bands = pa.array(["a b", "A b", "!"]), Bands(12, 5)
+    >>> made = sketch(texts, bands=bands)
+    >>> np.array_equal(made.keys, band_keys(signatures(texts), bands)[0]), made.bits.shape
+    (True, (3, 64))
+    """
+    multipliers, increments = affine_permutations(-(-bands.permutations // _LANES) * _LANES, seed)
+    keys = np.zeros((len(texts), bands.bands), np.uint64)
+    has_words = np.zeros(len(texts), np.bool_)
+    bits = np.zeros((len(texts), _LANES), np.uint8)
+    salts = _salts(salt, len(keys))
+    for start, pointers, values in words.shingle_batches(texts, ngram=ngram):
+        stop = start + len(pointers) - 1
+        own = salts if len(salts) == 1 else salts[start:stop]
+        _sketch_rows(
+            pointers,
+            values,
+            multipliers,
+            increments,
+            own,
+            bands.rows,
+            keys[start:stop],
+            has_words[start:stop],
+            bits[start:stop],
+        )
+    return Sketch(keys, has_words, bits)
+
+
+def exact_keys(hashes: Keys, *, kind: int = 0, salt: Keys | int = 0) -> Keys:
+    """Keys of documents whose 128-bit hashes may be equal, ``(rows,) uint64``; the lowest bit is 1.
+
+    Args:
+        hashes: ``(rows, 2) uint64``.
+        kind: which property was hashed (0 the text, others its owner's choice); kinds share no bucket.
+        salt: see ``band_keys``.
+
+    >>> a, b = exact_keys(np.array([[1, 2], [1, 2]], np.uint64))
+    >>> bool(a == b), int(a) & 1, bool(a == exact_keys(np.array([[1, 2]], np.uint64), kind=1)[0])
+    (True, 1, False)
+    """
+    step = np.uint64(kind * int(_M) & 0xFFFFFFFFFFFFFFFF)  # NumPy warns of scalars that overflow
+    mixed = (hashes[:, 0] ^ (hashes[:, 1] * _P) ^ _salts(salt, len(hashes))) + step
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= _Q
+    mixed ^= mixed >> np.uint64(29)
+    return mixed | np.uint64(1)
+
+
+def _salts(salt: Keys | int, rows: int) -> Keys:
+    salts = np.atleast_1d(np.asarray(salt, np.uint64))
+    if len(salts) not in (1, rows):
+        raise ValueError(f"salt has {len(salts)} values for {rows} documents")
+    return np.array(salts)  # a copy: Numba compiles again for read-only ones
 
 
 class Memberships(NamedTuple):
@@ -230,11 +316,39 @@ class Memberships(NamedTuple):
     row: npt.NDArray[np.int64]
 
 
-def buckets(keys: Keys, has_words: npt.NDArray[np.bool_]) -> Memberships:
-    """Buckets with at least two documents, of keys that fit into memory.
+def group_keys(keys: Keys, documents: npt.NDArray[np.int64]) -> Memberships:
+    """Buckets of at least two entries with the same key.
 
-    Bands are sorted one after the other: 24 bytes a document besides the result. The buckets are numbered
-    from 0, by band and key, and rows ascend inside a bucket.
+    A hash table, and no sort. Price: time proportional to the entries, and 40 to 56 bytes for each of them
+    while it runs.
+
+    Args:
+        keys: ``(entries,) uint64``.
+        documents: ``(entries,) int64``, whose key it is.
+
+    Returns:
+        memberships bucket by bucket: buckets from 0 in the order in which their keys first appear, documents of a
+        bucket in the order of the entries.
+
+    >>> found = group_keys(np.array([5, 9, 9, 7, 5], np.uint64), np.array([0, 0, 1, 2, 3]))
+    >>> found.bucket.tolist(), found.row.tolist()
+    ([0, 0, 1, 1], [0, 3, 0, 1])
+    """
+    keys, documents = np.array(keys, np.uint64), np.array(documents, np.int64)
+    if len(keys) != len(documents):
+        raise ValueError(f"{len(keys)} keys for {len(documents)} documents")
+    table = np.full(1 << max(4, (2 * len(keys) - 1).bit_length()), -1, np.int64)
+    first, sizes = np.empty(len(keys), np.int64), np.zeros(len(keys), np.int64)
+    members = _group(keys, table, first, sizes)
+    found = Memberships(np.empty(members, np.int64), np.empty(members, np.int64))
+    _list_members(documents, first, sizes, found.bucket, found.row)
+    return found
+
+
+def buckets(keys: Keys, has_words: npt.NDArray[np.bool_]) -> Memberships:
+    """Buckets with at least two documents, of band keys that fit into memory.
+
+    One band after the other: 48 bytes a document besides keys and result.
 
     >>> import pyarrow as pa
     >>> texts = pa.array(["a b", "c", "A b", "a, b"])
@@ -246,19 +360,16 @@ def buckets(keys: Keys, has_words: npt.NDArray[np.bool_]) -> Memberships:
     bucket_parts: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
     row_parts: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
     first_bucket = 0
-    for band in keys:
-        candidate_keys = band[candidates]
-        order = np.argsort(candidate_keys, kind="stable")
-        ordered = candidate_keys[order]
-        is_new = np.ones(len(order), np.bool_)
-        is_new[1:] = ordered[1:] != ordered[:-1]
-        shared = ~is_new  # not alone: equal to the one before, or to the one after
-        shared[:-1] |= ~is_new[1:]
-        numbers = np.cumsum(is_new[shared])  # from 1; a bucket's first document is new, and shared
-        bucket_parts.append(numbers + (first_bucket - 1))
-        row_parts.append(candidates[order[shared]])
-        first_bucket += int(numbers[-1]) if len(numbers) else 0
+    for band in range(keys.shape[1]):
+        found = group_keys(keys[candidates, band], candidates)
+        bucket_parts.append(found.bucket + first_bucket)
+        row_parts.append(found.row)
+        first_bucket += int(found.bucket[-1]) + 1 if len(found.bucket) else 0
     return Memberships(np.concatenate(bucket_parts), np.concatenate(row_parts))
+
+
+# Odd constants: 2**64 / golden ratio, a multiplier of MurmurHash3, the second prime of xxHash.
+_P, _M, _Q = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
@@ -279,23 +390,110 @@ def _sign(
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
+def _sketch_rows(
+    pointers: Offsets,
+    values: words.Hashes,
+    multipliers: Signatures,
+    increments: Signatures,
+    salt: Keys,
+    rows: int,
+    keys: Keys,
+    has_words: npt.NDArray[np.bool_],
+    bits: npt.NDArray[np.uint8],
+) -> None:
+    """``_sign`` and ``_key_bands`` in one go; ``salt`` has one value for all rows, or one for each."""
+    signature = np.empty(len(multipliers), np.uint32)
+    for row in range(len(keys)):
+        start, stop = np.uint64(pointers[row]), np.uint64(pointers[row + 1])
+        has_words[row] = start < stop
+        if start == stop:
+            continue
+        for lane in range(np.uint64(0), np.uint64(len(multipliers)), np.uint64(_LANES)):
+            _minima(values, start, stop, multipliers, increments, signature, lane)
+        own = salt[row % len(salt)]
+        for band in range(keys.shape[1]):
+            keys[row, band] = _key(signature, band, rows, own)
+        for place in range(_LANES):
+            bits[row, place] = np.uint8(signature[place] & np.uint32(0xFF))
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
 def _key_bands(
-    signatures: Signatures, bands: int, rows: int, keys: Keys, has_words: npt.NDArray[np.bool_]
+    signatures: Signatures, salt: Keys, rows: int, keys: Keys, has_words: npt.NDArray[np.bool_]
 ) -> None:
     for document in range(len(signatures)):
         signature = signatures[document]
-        for place in range(bands * rows):
+        for place in range(keys.shape[1] * rows):
             if signature[place] != _NO_SHINGLE:
                 has_words[document] = True
                 break
-        if not has_words[document]:
-            continue
-        for band in range(bands):
-            key = np.uint64(0x9E3779B97F4A7C15) * np.uint64(band + 1)
-            for place in range(band * rows, (band + 1) * rows):
-                key = (key ^ np.uint64(signature[place])) * np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's
-                key ^= key >> np.uint64(32)
-            keys[band, document] = key
+        if has_words[document]:
+            for band in range(keys.shape[1]):
+                keys[document, band] = _key(signature, band, rows, salt[document % len(salt)])
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _key(signature: Signatures, band: int, rows: int, salt: np.uint64) -> np.uint64:
+    key = (_P * np.uint64(band + 1)) ^ salt
+    for place in range(band * rows, (band + 1) * rows):
+        key = (key ^ np.uint64(signature[place])) * _M
+        key ^= key >> np.uint64(32)
+    return key & ~np.uint64(1)
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _group(
+    keys: Keys, table: npt.NDArray[np.int64], first: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
+) -> int:
+    """The first entry with the same key for every entry, and how many there are; returns the number of members.
+
+    ``table`` is filled with -1, a power of two long and at most half full. Keys are mixed well, so their upper
+    bits are the place.
+    """
+    shift = np.uint64(64)
+    size = len(table)
+    while size > 1:
+        size >>= 1
+        shift -= np.uint64(1)
+    mask = np.uint64(len(table) - 1)
+    members = 0
+    for entry in range(len(keys)):
+        place = (keys[entry] * _Q) >> shift
+        while table[place] >= 0 and keys[table[place]] != keys[entry]:
+            place = (place + np.uint64(1)) & mask
+        if table[place] < 0:
+            table[place] = entry
+        found = table[place]
+        first[entry] = found
+        sizes[found] += 1
+        if sizes[found] > 1:
+            members += 2 if sizes[found] == 2 else 1
+    return members
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _list_members(
+    documents: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    bucket: npt.NDArray[np.int64],
+    row: npt.NDArray[np.int64],
+) -> int:
+    """Members of the groups of two or more, group by group; ``sizes`` becomes where the next member goes."""
+    filled = buckets = 0
+    for entry in range(len(first)):
+        if first[entry] == entry and sizes[entry] > 1:
+            size = sizes[entry]
+            bucket[filled : filled + size] = buckets
+            buckets += 1
+            sizes[entry] = ~filled  # negative: a group of two or more, and its next place
+            filled += size
+    for entry in range(len(first)):
+        leader = first[entry]
+        if sizes[leader] < 0:
+            row[~sizes[leader]] = documents[entry]
+            sizes[leader] -= 1
+    return buckets
 
 
 _WORD32, _WORD64 = ir.IntType(32), ir.IntType(64)

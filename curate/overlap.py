@@ -31,10 +31,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import njit, vectorize
 
 from filters import words
 from filters.column import Offsets, Texts, as_large_string
+from filters.compiling import njit, vectorize
 from filters.errors import ConfigError, DataError
 
 NGRAM = 13

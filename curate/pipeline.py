@@ -1,30 +1,50 @@
 """``curate run``: files -> documents -> signals -> verdicts and verified duplicates -> decisions -> kept shards.
 
-ingest ─ identify ─ documents ─┬─ quality ─ measure ─┬─ group ─ cluster ─ duplicates ─┐
-                               └─ index ─ overlaps ──┴─ judge ────────────────────────┴─ decide
+ingest ─ identify ─ documents ─┬─ quality ─ measure ─┬─ group ─ cluster ─ deal ─ duplicates ─┐
+                               └─ index ─ overlaps ──┴─ judge ──────────────────────────────┴─ decide ─ residual
+
+With ``output.documents: false`` (what ``curate dedup`` asks for) documents, origins and signals stay private: the run
+directory holds kept/, decisions/, pairs/ and quarantine/. What is public appears at the end, in one go; only quarantine/
+comes as soon as everything is read, since it says why a run fails.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from curate.config import to_mapping
+from curate.config import show_config, to_mapping
 from curate.decide import conservation_faults
-from curate.engine import EngineName, Finished, Run, Step, digest_of
-from curate.group import count_partitions
+from curate.dedup_steps import decide, find_duplicates, measure, residual
+from curate.engine import EngineName, Finished, Run, Step, digest_of, write_atomic
+from curate.index import extend, open_base
 from curate.ingest import group_files
 from curate.manifest import NAME, write_manifest
 from curate.settings import CurateConfig, faults_across
 from curate.sources import SourceFile, file_arguments, file_stamp, find_files
 from filters.errors import ConfigError, DataError, RunError
 
+if TYPE_CHECKING:
+    from curate.findings import Example, PairTexts
+
 log = logging.getLogger(__name__)
+
+_READ = ("documents.parquet", "documents.arrow", "origins.parquet", "edits.parquet", "quarantine.parquet", "priority.arrow")  # fmt: skip
+"""What reading the files makes."""
+
+CONFIG_NAME = "config.yaml"
+_CONFIG_HEADING = """# The configuration of this run, with every default. The same again: curate run RUN/config.yaml --out OTHER
+"""
+Output = tuple[Finished | None, str] | None
+"""A step and the file of its parts that is made public; None for what this run does not publish."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,11 +74,16 @@ def run_curation(
     workers: int | None = None,
     ray_address: str | None = None,
     name: str = "config",
+    keep_config: bool = False,
     progress: bool = True,
 ) -> Curated:
     """Curate everything that ``config`` names into the run directory ``out``.
 
     Run it again after any interruption: finished parts are not redone, and the result is the same.
+
+    Args:
+        name: what mistakes call the configuration.
+        keep_config: also write it to ``RUN/config.yaml``.
 
     Raises:
         ConfigError: sources that match no file, or settings that contradict each other; all at once.
@@ -66,21 +91,21 @@ def run_curation(
         RunError: a part failed, another command holds the directory, or the counts do not add up.
     """
     faults = faults_across(config)
-    files = _find_all(config, faults)
+    files = find_sources(config, faults)
     if faults:
         raise ConfigError([f"{name}: {fault}" for fault in faults])
     with Run(out, engine=engine, workers=workers, ray_address=ray_address, progress=progress) as run:
-        return _Curation(config, run, files).run_all()
+        return _Curation(config, run, files, keep_config=keep_config).run_all()
 
 
 def config_faults(config: CurateConfig) -> list[str]:
     """Mistakes that no single setting shows: names that must agree, files that must exist. For ``load_config``."""
     faults = faults_across(config)
-    _find_all(config, faults)
+    find_sources(config, faults)
     return faults
 
 
-def _find_all(config: CurateConfig, faults: list[str]) -> dict[str, list[SourceFile]]:
+def find_sources(config: CurateConfig, faults: list[str]) -> dict[str, list[SourceFile]]:
     """The files of every source and evaluation set, as far as they can be found; mistakes go to ``faults``."""
     found: dict[str, list[SourceFile]] = {}
     sets = {f"eval:{k}": v for k, v in (config.decontaminate.against if config.decontaminate else {}).items()}
@@ -97,25 +122,70 @@ def _find_all(config: CurateConfig, faults: list[str]) -> dict[str, list[SourceF
 class _Curation:
     """The steps of one run, in order; each method is one step and returns what the next ones read."""
 
-    def __init__(self, config: CurateConfig, run: Run, files: Mapping[str, Sequence[SourceFile]]) -> None:
-        self.config, self.run, self.files = config, run, files
+    def __init__(
+        self,
+        config: CurateConfig,
+        run: Run,
+        files: Mapping[str, Sequence[SourceFile]],
+        *,
+        keep_config: bool = False,
+    ) -> None:
+        self.config, self.run, self.files, self.keep_config = config, run, files, keep_config
+        self.is_lean = not config.output.documents
+        self.document_file = "documents.arrow" if self.is_lean else "documents.parquet"
         self.warnings: list[str] = []
         self.inputs: list[dict[str, str]] = []
 
     def run_all(self) -> Curated:
+        from curate.pair_texts import read_pair_texts
+
         (self.run.directory / NAME).unlink(missing_ok=True)  # until the end the directory is no finished run
-        ingested, quarantine = self._ingest()
-        documents = self._documents(ingested, quarantine)
+        if self.keep_config:
+            write_atomic(self.run.directory / CONFIG_NAME, _CONFIG_HEADING + show_config(self.config))
+        base = open_base(self.run, self.config)
+        ingested, part_sources = self._ingest()
+        documents = self._documents(ingested, part_sources)
         rows = [r["rows"] for r in documents.results]
-        firsts = [sum(rows[:i]) for i in range(len(rows))]
+        firsts = list(itertools.accumulate(rows, initial=0))[:-1]
         model = self._quality(documents)
-        measured = self._measure(documents, model, firsts, sum(rows))
-        overlaps, index = self._overlaps(documents)
+        shards: dict[str, Any] = {
+            "documents": documents,
+            "document_file": self.document_file,
+            "firsts": firsts,
+        }
+        measured = measure(self.run, self.config, **shards, model=model, total=sum(rows))
+        overlaps, searched = self._overlaps(documents)
         judged = self._judge(measured, overlaps)
-        duplicates, clusters = self._duplicates(documents, measured, judged, firsts, sum(rows))
-        decided = self._decide(documents, judged, duplicates, firsts, rows)
+        native = [self.config.sources[name].id is not None for name in part_sources]
+        found = find_duplicates(
+            self.run, self.config, **shards, measured=measured, judged=judged, total=sum(rows), native=native, base=base, warn=self._warn
+        )  # fmt: skip
+        decided = decide(self.run, self.config, **shards, judged=judged, found=found, rows=rows)
         counts = self._counts(ingested, documents, decided)
-        return self._finish(documents, measured, duplicates, decided, clusters, model, index, counts)
+        dedup = {**found.summary, "residual": residual(self.run, self.config, **shards, measured=measured, decided=decided)}  # fmt: skip
+        if self.config.dedup.index is not None:
+            added = extend(self.run, self.config, **shards, measured=measured, decided=decided, native=native, warn=self._warn)  # fmt: skip
+            dedup["index"] = {**added, "base": _generations(base)}
+        outputs = {
+            "documents": None if self.is_lean else (documents, "documents.parquet"),
+            "origins": None if self.is_lean else (documents, "origins.parquet"),
+            "signals": None if self.is_lean else (measured, "signals.parquet"),
+            "quarantine": (documents, "quarantine.parquet"),
+            "pairs": (found.duplicates, "pairs.parquet"),
+            "decisions": (decided, "decisions.parquet"),
+            "kept": (decided, "kept.parquet") if self.config.output.kept else None,
+        }
+        manifest = {
+            "counts": counts,
+            "rules": _sum_rules(decided),
+            "shards": self._publish(outputs),
+            "dedup": dedup if found.duplicates else None,
+            "quality": {k: v for k, v in model.results[0].items() if k != "rows"} if model else None,
+            "decontaminate": searched,
+        }
+        places = {"documents": documents.paths(self.document_file), "firsts": firsts, "total": sum(rows), "base": base}  # fmt: skip
+        links = found.duplicates.paths("links.arrow") if found.duplicates else []
+        return self._finish(manifest, functools.partial(read_pair_texts, links=links, **places), places["documents"])  # fmt: skip
 
     def _warn(self, warning: str) -> None:
         """A warning is logged at once, and stands in the manifest and the report."""
@@ -133,10 +203,22 @@ class _Curation:
                     {"name": name, "source": to_mapping(source), "files": [file_arguments(f) for f in group]}
                 )
                 stamps += [file_stamp(f) for f in group]
-        params = {"normalize": to_mapping(self.config.normalize), "meta": list(self.config.meta)}
+        params = {
+            "normalize": to_mapping(self.config.normalize),
+            "meta": list(self.config.meta),
+            "lean": self.is_lean,
+        }
         size = sum(f.path.stat().st_size for fs in self.files.values() for f in fs)
         ingested = self.run.step(
-            Step("ingest", "curate.ingest:ingest_part", parts, params, [digest_of(stamps)], input_bytes=size)
+            Step(
+                "ingest",
+                "curate.ingest:ingest_part",
+                parts,
+                params,
+                [digest_of(stamps)],
+                input_bytes=size,
+                private=_READ if self._has_native_ids() else self._private_documents(),
+            )
         )
         self.parts = parts
         for result in ingested.results:
@@ -150,58 +232,50 @@ class _Curation:
                     self._warn(f"{name}: no record has the field '{field}'; is it spelt as in the files?")
         return ingested, [p["name"] for p in parts]
 
+    def _has_native_ids(self) -> bool:
+        return any(source.id is not None for source in self.config.sources.values())
+
+    def _private_documents(self) -> tuple[str, ...]:
+        return tuple(name for name in _READ if name != "quarantine.parquet") if self.is_lean else ("edits.parquet", "priority.arrow")  # fmt: skip
+
     def _documents(self, ingested: Finished, part_sources: Sequence[str]) -> Finished:
         """Ingested documents without repeated native ids; fails when too much was quarantined."""
+        documents = self._identify(ingested, part_sources) if self._has_native_ids() else ingested
+        self.run.publish("quarantine", documents.paths("quarantine.parquet"), "part-{:06d}.parquet")
+        self._check_quarantine(ingested, documents, part_sources)
+        return documents
+
+    def _identify(self, ingested: Finished, part_sources: Sequence[str]) -> Finished:
         by_source: dict[str, list[int]] = {}
         for number, name in enumerate(part_sources):
             if self.config.sources[name].id is not None:
                 by_source.setdefault(name, []).append(number)
-        paths = [str(p) for p in ingested.paths("documents.parquet")]
+        paths = [str(p) for p in ingested.paths(self.document_file)]
+        groups = [{"documents": [paths[i] for i in own], "parts": own} for own in by_source.values()]
         identified = self.run.step(
-            Step(
-                "identify",
-                "curate.ingest:identify_part",
-                [
-                    {"documents": [paths[i] for i in numbers], "parts": numbers}
-                    for numbers in by_source.values()
-                ],
-                inputs=[ingested.digest],
-            )
+            Step("identify", "curate.ingest:identify_part", groups, inputs=[ingested.digest])
         )
-        repeated = dict(
-            zip(
-                by_source,
-                zip(identified.paths("repeated.parquet"), identified.results, strict=True),
-                strict=True,
-            )
-        )
-        parts = []
-        for number, name in enumerate(part_sources):
-            path, result = repeated.get(name, (None, {"repeated": 0}))
-            parts.append({"part": number, "repeated": str(path) if result["repeated"] else None})
-        homes = [str(p.parent) for p in ingested.paths("documents.parquet")]
-        documents = self.run.step(
+        found = zip(identified.paths("repeated.parquet"), identified.results, strict=True)
+        repeated = {name: str(path) for name, (path, result) in zip(by_source, found, strict=True) if result["repeated"]}  # fmt: skip
+        return self.run.step(
             Step(
                 "documents",
                 "curate.ingest:documents_part",
-                parts,
-                {"ingested": homes},
+                [{"part": i, "repeated": repeated.get(name)} for i, name in enumerate(part_sources)],
+                {"ingested": [str(Path(path).parent) for path in paths]},
                 [ingested.digest, identified.digest],
+                private=self._private_documents(),
             )
         )
-        self.run.publish("quarantine", documents.paths("quarantine.parquet"), "part-{:06d}.parquet")
-        self._check_quarantine(ingested, documents, part_sources)
-        self.run.publish("documents", documents.paths("documents.parquet"), "part-{:06d}.parquet")
-        self.run.publish("origins", documents.paths("origins.parquet"), "part-{:06d}.parquet")
-        return documents
 
     def _check_quarantine(self, ingested: Finished, documents: Finished, part_sources: Sequence[str]) -> None:
         limit = self.config.ingest.max_quarantine_share
         read, bad, reasons = {}, {}, {}  # type: ignore[var-annotated]
         for name, first, second in zip(part_sources, ingested.results, documents.results, strict=True):
             read[name] = read.get(name, 0) + first["read"]
-            bad[name] = bad.get(name, 0) + first["quarantined"] + second["repeated"]
-            for reason, count in {**first["reasons"], "repeated_id": second["repeated"]}.items():
+            again = second.get("repeated", 0)
+            bad[name] = bad.get(name, 0) + first["quarantined"] + again
+            for reason, count in {**first["reasons"], "repeated_id": again}.items():
                 if count:
                     reasons.setdefault(name, {})[reason] = reasons.get(name, {}).get(reason, 0) + count
         repeats = {n: r["repeated_id"] for n, r in reasons.items() if "repeated_id" in r}
@@ -231,52 +305,13 @@ class _Curation:
         named = {*quality.positives.sources, *quality.negatives.sources}
         shards = [
             {"path": str(path), "source": part["name"]}
-            for path, part in zip(documents.paths("documents.parquet"), self.parts, strict=True)
+            for path, part in zip(documents.paths(self.document_file), self.parts, strict=True)
             if part["name"] in named
         ]
         params = {"quality": to_mapping(quality), "shards": shards, "seed": self.config.seed}
         return self.run.step(
             Step("quality", "curate.classifier:train_part", [{}], params, [documents.digest])
         )
-
-    def _minhash(self) -> dict[str, Any] | None:
-        settings = self.config.dedup.minhash
-        if settings is None:
-            return None
-        from curate.minhash import choose_bands
-
-        bands = choose_bands(settings.threshold, settings.permutations, settings.recall)
-        return {
-            "ngram": settings.ngram,
-            "permutations": -(-bands.permutations // 64) * 64,
-            "bands": bands.bands,
-            "rows": bands.rows,
-            "seed": self.config.seed,
-        }
-
-    def _measure(
-        self, documents: Finished, model: Finished | None, firsts: Sequence[int], total: int
-    ) -> Finished:
-        minhash = self._minhash()
-        dedup = {"exact": self.config.dedup.exact, "minhash": minhash}
-        params = {
-            "signals": list(self.config.measure.signals),
-            "language": self.config.measure.language,
-            "quality_model": str(model.paths("model.bin")[0]) if model else None,
-            "dedup": dedup,
-            "partitions": count_partitions(
-                total, (minhash["bands"] if minhash else 0) + self.config.dedup.exact
-            ),
-        }
-        paths = documents.paths("documents.parquet")
-        parts = [{"documents": str(p), "first": f} for p, f in zip(paths, firsts, strict=True)]
-        inputs = [documents.digest, *([model.digest] if model else [])]
-        size = 10 * sum(p.stat().st_size for p in paths)  # compressed text, many signals
-        measured = self.run.step(
-            Step("measure", "curate.measurement:measure_part", parts, params, inputs, input_bytes=size)
-        )
-        self.run.publish("signals", measured.paths("signals.parquet"), "part-{:06d}.parquet")
-        return measured
 
     def _overlaps(self, documents: Finished) -> tuple[Finished | None, dict[str, Any] | None]:
         settings = self.config.decontaminate
@@ -292,7 +327,7 @@ class _Curation:
         index = self.run.step(
             Step("index", "curate.decontaminate:index_part", [{}], params, [digest_of(stamps)])
         )
-        paths = documents.paths("documents.parquet")
+        paths = documents.paths(self.document_file)
         overlaps = self.run.step(
             Step(
                 "overlaps",
@@ -310,104 +345,22 @@ class _Curation:
             self._warn(f"decontaminate: {summary['unreadable']} evaluation items could not be read")
         return overlaps, summary
 
-    def _judge(self, measured: Finished, overlaps: Finished | None) -> Finished:
+    def _judge(self, measured: Finished, overlaps: Finished | None) -> Finished | None:
+        """Which documents pass; None where nothing that the configuration asks for could stop one."""
+        policy = self.config.policy
+        presets = [*policy.use, *(p for own in policy.sources.values() for p in own.use or ())]
+        bounds = [policy.language.keep or None, policy.language.min_score, policy.quality.min_score]
+        if overlaps is None and not presets and bounds == [None, None, None]:
+            return None
         signals = measured.paths("signals.parquet")
         found = overlaps.paths("overlaps.parquet") if overlaps else [None] * len(signals)
         parts = [
             {"signals": str(s), "overlaps": str(o) if o else None}
             for s, o in zip(signals, found, strict=True)
         ]
-        params = {"policy": to_mapping(self.config.policy)}
+        params = {"policy": to_mapping(policy)}
         inputs = [measured.digest, *([overlaps.digest] if overlaps else [])]
         return self.run.step(Step("judge", "curate.verdicts:judge_part", parts, params, inputs))
-
-    def _duplicates(
-        self, documents: Finished, measured: Finished, judged: Finished, firsts: Sequence[int], total: int
-    ) -> tuple[Finished | None, dict[str, Any]]:
-        settings = self.config.dedup
-        if not settings.exact and settings.minhash is None:
-            self.run.publish("pairs", [], "part-{:06d}.parquet")
-            return None, {}
-        keys = [str(p) for p in measured.paths("keys.arrow")]
-        minhash = self._minhash()
-        partitions = count_partitions(total, (minhash["bands"] if minhash else 0) + settings.exact)
-        grouped = self.run.step(
-            Step(
-                "group",
-                "curate.group:group_part",
-                [{"partition": p} for p in range(partitions)],
-                {"keys": keys},
-                [measured.digest],
-                input_bytes=sum(p.stat().st_size for p in measured.paths("keys.arrow")),
-            )
-        )
-        members = [str(p) for p in grouped.paths("members.parquet")]
-        signals = [str(p) for p in measured.paths("signals.parquet")]
-        clustered = self.run.step(
-            Step(
-                "cluster",
-                "curate.group:cluster_part",
-                [{}],
-                {"members": members, "signals": signals, "documents": total},
-                [grouped.digest, measured.digest],
-            )
-        )
-        clusters = clustered.results[0]
-        params = {
-            "clusters": str(clustered.paths("clusters.parquet")[0]),
-            "members": members,
-            "documents": [str(p) for p in documents.paths("documents.parquet")],
-            "signals": signals,
-            "passing": [str(p) for p in judged.paths("passing.parquet")],
-            "firsts": list(firsts),
-            "priorities": {name: source.priority for name, source in sorted(self.config.sources.items())},
-            "prefer": list(settings.prefer),
-            "threshold": settings.minhash.threshold if settings.minhash else 1.0,
-            "ngram": settings.minhash.ngram if settings.minhash else 5,
-        }
-        duplicates = self.run.step(
-            Step(
-                "duplicates",
-                "curate.duplicates:duplicates_part",
-                [{"batch": b} for b in range(clusters["batches"])],
-                params,
-                [clustered.digest, grouped.digest, documents.digest, measured.digest, judged.digest],
-                input_bytes=sum(p.stat().st_size for p in documents.paths("documents.parquet")),
-            )
-        )
-        self.run.publish("pairs", duplicates.paths("pairs.parquet"), "part-{:06d}.parquet")
-        return duplicates, {k: clusters[k] for k in ("clusters", "largest", "rows")}
-
-    def _decide(
-        self,
-        documents: Finished,
-        judged: Finished,
-        duplicates: Finished | None,
-        firsts: Sequence[int],
-        rows: Sequence[int],
-    ) -> Finished:
-        parts = [
-            {"documents": str(d), "edits": str(e), "verdicts": str(v), "first": f, "rows": n}
-            for d, e, v, f, n in zip(
-                documents.paths("documents.parquet"),
-                documents.paths("edits.parquet"),
-                judged.paths("verdicts.parquet"),
-                firsts,
-                rows,
-                strict=True,
-            )
-        ]
-        minhash = self.config.dedup.minhash
-        links = [str(p) for p in duplicates.paths("links.parquet")] if duplicates else []
-        params = {"links": links, "threshold": minhash.threshold if minhash else None}
-        inputs = [documents.digest, judged.digest, *([duplicates.digest] if duplicates else [])]
-        size = sum(p.stat().st_size for p in documents.paths("documents.parquet"))
-        decided = self.run.step(
-            Step("decide", "curate.decide:decide_part", parts, params, inputs, input_bytes=size)
-        )
-        self.run.publish("decisions", decided.paths("decisions.parquet"), "part-{:06d}.parquet")
-        self.run.publish("kept", decided.paths("kept.parquet"), "part-{:06d}.parquet")
-        return decided
 
     def _counts(
         self, ingested: Finished, documents: Finished, decided: Finished
@@ -421,7 +374,7 @@ class _Curation:
         ):
             c = counts[part["name"]]
             c["read"] += first["read"]
-            c["quarantined"] += first["quarantined"] + second["repeated"]
+            c["quarantined"] += first["quarantined"] + second.get("repeated", 0)
             c["documents"] += second["rows"]
             c["dropped"] += last["dropped"]
             c["kept"] += last["kept"]
@@ -432,81 +385,71 @@ class _Curation:
 
     # -- manifest and report -----------------------------------------------------------------------------------------------
 
+    def _publish(self, outputs: Mapping[str, Output]) -> dict[str, list[dict[str, Any]]]:
+        """Make the public directories hold exactly these files; what the manifest says of them."""
+        shards = {}
+        for name, output in outputs.items():
+            if output is None:
+                _withdraw(self.run.directory / name)
+                continue
+            finished, file = output
+            paths = finished.paths(file) if finished else []
+            names = self.run.publish(name, paths, "part-{:06d}.parquet")
+            hashes = finished.hashes(file) if finished else []
+            shards[name] = [
+                {"path": shown, "rows": pq.read_metadata(path).num_rows, "sha256": sha}
+                for shown, path, sha in zip(names, paths, hashes, strict=True)
+            ]
+        return shards
+
     def _finish(
         self,
-        documents: Finished,
-        measured: Finished,
-        duplicates: Finished | None,
-        decided: Finished,
-        clusters: Mapping[str, Any],
-        model: Finished | None,
-        index: Mapping[str, Any] | None,
-        counts: Mapping[str, Mapping[str, int]],
+        found: Mapping[str, Any],
+        pair_texts: Callable[[Sequence[Example]], PairTexts],
+        documents: Sequence[Path],
     ) -> Curated:
         from curate.report import write_report
 
-        outputs = [
-            ("documents", documents, "documents.parquet"),
-            ("origins", documents, "origins.parquet"),
-            ("quarantine", documents, "quarantine.parquet"),
-            ("signals", measured, "signals.parquet"),
-            ("decisions", decided, "decisions.parquet"),
-            ("kept", decided, "kept.parquet"),
-        ]
-        if duplicates is not None:
-            outputs.append(("pairs", duplicates, "pairs.parquet"))
-        shards = {name: _shards(name, finished, file) for name, finished, file in outputs}
-        shards.setdefault("pairs", [])
-        rules: dict[str, int] = {}
-        for result in decided.results:
-            for rule, count in result["rules"].items():
-                rules[rule] = rules.get(rule, 0) + count
+        if not any(c["kept"] for c in found["counts"].values()):
+            self._warn("no document is kept; the report says which rules drop them")
         manifest = {
             "kind": "curated",
             "config": to_mapping(self.config),
             "inputs": sorted(self.inputs, key=lambda i: (i["source"], i["path"])),
             "parents": [],
-            "counts": counts,
-            "rules": dict(sorted(rules.items())),
-            "shards": shards,
-            "dedup": self._dedup_summary(duplicates, clusters),
-            "quality": {k: v for k, v in model.results[0].items() if k != "rows"} if model else None,
-            "decontaminate": index,
+            **found,
             "warnings": self.warnings,
         }
-        if not any(c["kept"] for c in counts.values()):
-            self._warn("no document is kept; the report says which rules drop them")
         write_manifest(self.run.directory, manifest)
-        write_report(self.run.directory)
+        try:
+            write_report(self.run.directory, shards=documents, pair_texts=pair_texts)
+        except BaseException:
+            (self.run.directory / NAME).unlink(missing_ok=True)
+            raise
         return Curated(self.run.directory, manifest)
 
-    def _dedup_summary(
-        self, duplicates: Finished | None, clusters: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        if duplicates is None:
-            return None
-        totals: dict[str, int] = {}
-        for result in duplicates.results:
-            for key, value in result.items():
-                if key != "rows":
-                    totals[key] = totals.get(key, 0) + value
-        summary: dict[str, Any] = {"clusters": dict(clusters), **totals}
-        minhash = self._minhash()
-        if minhash and self.config.dedup.minhash:
-            from curate.minhash import ALGORITHM, Bands, curve
 
-            summary |= {
-                "algorithm": ALGORITHM,
-                "threshold": self.config.dedup.minhash.threshold,
-                **{k: minhash[k] for k in ("bands", "rows", "ngram", "permutations")},
-                "curve": [list(point) for point in curve(Bands(minhash["bands"], minhash["rows"]))],
-            }
-        return summary
+def _sum_rules(decided: Finished) -> dict[str, int]:
+    """How many documents each rule drops."""
+    rules: dict[str, int] = {}
+    for result in decided.results:
+        for rule, count in result["rules"].items():
+            rules[rule] = rules.get(rule, 0) + count
+    return dict(sorted(rules.items()))
 
 
-def _shards(name: str, finished: Finished, file: str) -> list[dict[str, Any]]:
-    paths, hashes = finished.paths(file), finished.hashes(file)
-    return [
-        {"path": f"{name}/part-{i:06d}.parquet", "rows": pq.read_metadata(path).num_rows, "sha256": sha}
-        for i, (path, sha) in enumerate(zip(paths, hashes, strict=True))
-    ]
+def _generations(base: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The generations of an index that a run was compared with, for its manifest."""
+    found: dict[int, dict[str, Any]] = {}
+    for part in base:
+        own = found.setdefault(part["generation"], {"generation": part["generation"], "digest": part["digest"], "documents": 0})  # fmt: skip
+        own["documents"] += part["rows"]
+    return [found[number] for number in sorted(found)]
+
+
+def _withdraw(directory: Path) -> None:
+    """Remove what an earlier run with other settings published."""
+    for path in directory.glob("part-*.parquet"):
+        path.unlink()
+    with contextlib.suppress(OSError):
+        directory.rmdir()

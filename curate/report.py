@@ -9,26 +9,21 @@ A page whose numbers would not add up is not written.
 
 from __future__ import annotations
 
-import difflib
+import functools
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import yaml
 
 from curate import charts, findings, html
 from curate.engine import write_atomic
-from curate.findings import Example, Funnel, Key, Measured, RuleCount, Verified
+from curate.findings import Example, Funnel, Key, Measured, PairTexts, RuleCount, Verified
 from curate.manifest import read_manifest
+from curate.report_duplicates import EXCERPT, duplicates_section, residual_examples
 from curate.schema import STAGES
-
-EXCERPT = 300
-"""Characters of a text that an example shows."""
 
 TOP = 20
 """Rows of a list that can be long (languages, files, quarantined records) before the page says how many more there are."""
@@ -40,10 +35,20 @@ _LEGEND = html.legend([("kept", "kept"), ("dropped for any reason", "lost")])
 Json = Any
 
 
-def write_report(run: Path) -> Path:
+def write_report(
+    run: Path,
+    *,
+    shards: Sequence[Path] | None = None,
+    pair_texts: Callable[[Sequence[Example]], PairTexts] | None = None,
+) -> Path:
     """Write ``RUN/report.html`` of a curated run directory and return its path.
 
-    The file depends on the run's public files only; the same run gives the same bytes.
+    The same run gives the same bytes.
+
+    Args:
+        run: the directory; its public files are all that is counted.
+        shards: the run's documents, for a run that does not publish them.
+        pair_texts: finds the texts of duplicates and their partners; by default they are looked for in ``shards``.
 
     Raises:
         ConfigError: ``run`` is not the directory of a curated run.
@@ -59,23 +64,31 @@ def write_report(run: Path) -> Path:
     verified = findings.verify_duplicates(run, fate, manifest)
     histograms = findings.measure_signals(run, rules, fate)
     examples = findings.choose_examples(run)
-    texts = findings.read_texts(run, [example for group in examples.values() for example in group])
+    shards = findings.shards_of(run, "documents") if shards is None else shards
+    pairs = {name: group for name, group in examples.items() if group[0].stage in ("exact", "minhash")}
+    others = {name: group for name, group in examples.items() if name not in pairs}
+    texts = findings.read_texts(shards, [example for group in others.values() for example in group])
+    both = (pair_texts or functools.partial(findings.find_pair_texts, shards))(
+        [example for group in pairs.values() for example in group]
+    )
+    both |= findings.find_pair_texts(shards, residual_examples(_residual(manifest)))
+    sections = [
+        html.Section("Result", _result(funnel, verified, manifest)),
+        html.Section("Where documents go", _funnel(funnel)),
+        html.Section("Rules", _rules(rules, funnel, run)),
+        html.Section("Signals and their cut lines", _signals(histograms)),
+        html.Section("Languages", _languages(run, fate)),
+        html.Section("Duplicates", duplicates_section(run, manifest, verified, rules, pairs, both)),
+        html.Section("Contamination", _contamination(run, manifest)),
+        html.Section("Quality", _quality(run, manifest, rules, fate)),
+        html.Section("What was dropped, and why", _examples(others, texts, rules)),
+        html.Section("Quarantine", _quarantine(run)),
+        html.Section("How to run this again", _origin(manifest)),
+    ]
     text = html.page(
         "Curation report",
         _verdict(funnel, rules, verified),
-        [
-            html.Section("Result", _result(funnel, verified, manifest)),
-            html.Section("Where documents go", _funnel(funnel)),
-            html.Section("Rules", _rules(rules, funnel, run)),
-            html.Section("Signals and their cut lines", _signals(histograms)),
-            html.Section("Languages", _languages(run, fate)),
-            html.Section("Duplicates", _duplicates(run, manifest, verified)),
-            html.Section("Contamination", _contamination(run, manifest)),
-            html.Section("Quality", _quality(run, manifest, rules, fate)),
-            html.Section("What was dropped, and why", _examples(examples, texts, rules)),
-            html.Section("Quarantine", _quarantine(run)),
-            html.Section("How to run this again", _origin(manifest)),
-        ],
+        [section for section in sections if section.body],  # what was not measured has no section
         kicker="curate",
     )
     path = run / "report.html"
@@ -112,24 +125,31 @@ def _result(funnel: Sequence[Funnel], verified: Verified, manifest: Mapping[str,
     contaminated = sum(f.lost["decontaminate"] for f in funnel)
     unverified = verified.removed - verified.confirmed
     warnings = manifest.get("warnings") or []
-    body: list[html.Content] = [
-        html.tiles(
-            [
-                html.Tile("Documents in", html.number(read - quarantined), f"{html.number(read)} records of {len(funnel)} source{'s' * (len(funnel) != 1)}"),
-                html.Tile("Kept", html.number(kept), f"{html.percent(kept, read)} of all records", "kept"),
-                html.Tile(
-                    "Duplicates",
-                    html.number(verified.removed),
-                    f"removed, {'all verified' if not unverified else f'{html.number(unverified)} NOT verified'}: {html.number(verified.exact)} exact, {html.number(verified.minhash)} near",
-                    "bad" if unverified else "good",
-                ),
-                html.Tile("Contaminated", html.number(contaminated), f"{html.percent(contaminated, read)}, dropped by an evaluation text", "lost" if contaminated else "neutral"),
-                html.Tile("Quarantined", html.number(quarantined), f"{html.percent(quarantined, read)} could not be read", "lost" if quarantined else "neutral"),
-                html.Tile("Warnings", html.number(len(warnings)), "listed below" if warnings else "nothing to look at", "lost" if warnings else "neutral"),
-            ]
-        )
+    cards = [
+        html.Tile("Documents in", html.number(read - quarantined), f"{html.number(read)} records of {len(funnel)} source{'s' * (len(funnel) != 1)}"),
+        html.Tile("Kept", html.number(kept), f"{html.percent(kept, read)} of all records", "kept"),
+        html.Tile(
+            "Duplicates",
+            html.number(verified.removed),
+            f"removed, {'all verified' if not unverified else f'{html.number(unverified)} NOT verified'}: {html.number(verified.exact)} exact, {html.number(verified.minhash)} near",
+            "bad" if unverified else "good",
+        ),
     ]  # fmt: skip
+    residual = _residual(manifest)
+    if residual and residual["sampled"]:
+        cards.append(html.Tile("Residual", html.percent(residual["with_near_duplicate"], residual["sampled"]), f"of {html.number(residual['sampled'])} kept documents compared with all kept have a near duplicate left"))  # fmt: skip
+    if manifest.get("decontaminate") or contaminated:
+        cards.append(html.Tile("Contaminated", html.number(contaminated), f"{html.percent(contaminated, read)}, dropped by an evaluation text", "lost" if contaminated else "neutral"))  # fmt: skip
+    cards += [
+        html.Tile("Quarantined", html.number(quarantined), f"{html.percent(quarantined, read)} could not be read", "lost" if quarantined else "neutral"),
+        html.Tile("Warnings", html.number(len(warnings)), "listed below" if warnings else "nothing to look at", "lost" if warnings else "neutral"),
+    ]  # fmt: skip
+    body: list[html.Content] = [html.tiles(cards)]
     return body + [html.notice(str(warning), "lost") for warning in warnings]
+
+
+def _residual(manifest: Mapping[str, Json]) -> Mapping[str, Json] | None:
+    return (manifest.get("dedup") or {}).get("residual")
 
 
 def _funnel(funnel: Sequence[Funnel]) -> list[html.Content]:
@@ -245,7 +265,7 @@ def _bound(rule: RuleCount) -> str:
 
 def _signals(histograms: Sequence[Measured]) -> list[html.Content]:
     if not histograms:
-        return ["No rule with a bound on a signal dropped a document in this run."]
+        return []
     figures = []
     for h in histograms:
         chart = charts.histogram(
@@ -279,7 +299,7 @@ def _signals(histograms: Sequence[Measured]) -> list[html.Content]:
 def _languages(run: Path, fate: pl.DataFrame) -> list[html.Content]:
     counts = findings.count_languages(run, fate)
     if counts is None:
-        return ["The language was not measured in this run."]
+        return []
     shown, rest = counts[:TOP], counts[TOP:]
     if rest:
         shown.append((f"{len(rest)} others", sum(r[1] for r in rest), sum(r[2] for r in rest), sum(r[3] for r in rest)))  # fmt: skip
@@ -300,98 +320,11 @@ def _languages(run: Path, fate: pl.DataFrame) -> list[html.Content]:
     ]
 
 
-def _duplicates(run: Path, manifest: Mapping[str, Json], verified: Verified) -> list[html.Content]:
-    dedup = manifest.get("dedup")
-    if not dedup:
-        return ["Duplicates were not looked for in this run."]
-    body: list[html.Content] = []
-    if verified.removed > verified.confirmed:
-        body.append(
-            html.notice(
-                f"{html.number(verified.removed - verified.confirmed)} removed documents have no verified pair with a document that stayed.",
-                "bad",
-            )
-        )
-    similarity = findings.count_similarities(run)
-    threshold = float(dedup.get("threshold") or 0.0)
-    figures = []
-    curve = [(float(x), float(y)) for x, y in dedup.get("curve") or []]
-    if len(curve) > 1:
-        xs, ys = zip(*curve, strict=True)
-        at = float(np.interp(threshold, xs, ys))
-        figures.append(
-            html.figure(
-                f"{dedup.get('bands')} bands of {dedup.get('rows')} rows: a pair at the threshold becomes a candidate "
-                f"with probability {html.number(at, 3)}. Candidates are then compared exactly, so the curve bounds what is "
-                "found, not what is wrongly removed.",
-                charts.line_chart(
-                    "Chance that a pair is looked at",
-                    [charts.Line("candidate", xs, ys)],
-                    x_label="Jaccard similarity of the shingles",
-                    y_label="probability",
-                    marks=[charts.Mark(threshold, f"threshold {html.compact(threshold)}")],
-                    y_range=(0.0, 1.0),
-                    height=170,
-                ),
-            )
-        )
-    if similarity:
-        figures.append(
-            html.figure(
-                "Exact similarity of the compared pairs that were recorded. Pairs right of the line are duplicates; "
-                "near misses both stay.",
-                _similarities(similarity, threshold),
-            )
-        )
-    facts: list[list[html.Cell]] = [["verified pairs", _cell(dedup.get("verified_pairs"))]]
-    facts += [
-        [name, _cell(dedup[key])]
-        for name, key in (
-            ("pairs compared exactly", "compared_pairs"),
-            ("similarity threshold", "threshold"),
-            ("words in a shingle", "ngram"),
-            ("bands", "bands"),
-            ("rows in a band", "rows"),
-            ("buckets cut for their size", "capped_buckets"),
-        )
-        if dedup.get(key) is not None
-    ]
-    if dedup.get("capped_buckets"):
-        body.append(
-            html.notice(
-                f"{html.number(dedup['capped_buckets'])} buckets were too large to compare all pairs in them; some near "
-                "duplicates may remain.",
-                "lost",
-            )
-        )
-    body += [html.grid(figures)] if figures else []
-    return [
-        *body,
-        html.table(
-            ["near-duplicate search", "value"], facts, align="lr", caption="How candidates were found."
-        ),
-    ]
-
-
-def _similarities(by: Mapping[str, npt.NDArray[np.int64]], threshold: float) -> html.Html:
-    first = min(int(np.flatnonzero(sum(by.values()))[0]), int(threshold * 50))
-    return charts.histogram(
-        "Similarity of compared pairs",
-        edges=[i / 50 for i in range(first, 51)],
-        layers=[
-            charts.Layer("near misses", by.get("near_miss", np.zeros(50, np.int64))[first:].tolist(), "kept"),
-            charts.Layer("duplicates", by.get("duplicate", np.zeros(50, np.int64))[first:].tolist(), "lost"),
-        ],
-        cuts=[charts.Cut(threshold, "above", f"threshold {html.compact(threshold)}")],
-        unit="pairs",
-    )
-
-
 def _contamination(run: Path, manifest: Mapping[str, Json]) -> list[html.Content]:
     searched = manifest.get("decontaminate")
     hits = findings.count_contamination(run)
     if not searched and not hits:
-        return ["Evaluation texts were not looked for in this run."]
+        return []
     body: list[html.Content] = []
     if hits:
         body.append(
@@ -418,7 +351,7 @@ def _quality(
     quality = manifest.get("quality")
     by_source = findings.count_quality(run, fate) if quality else None
     if not quality or by_source is None:
-        return ["Quality was not measured in this run."]
+        return []
     rows: list[list[html.Cell]] = [
         [name, _cell(value)] for name, value in quality.items() if not isinstance(value, dict | list)
     ]
@@ -468,7 +401,7 @@ def _examples(
     rules: Sequence[RuleCount],
 ) -> list[html.Content]:
     if not examples:
-        return ["Nothing was dropped."]
+        return []
     failing = {rule.rule: rule.failing for rule in rules}
     body: list[html.Content] = [
         "Of every rule the two documents nearest to its bound and the one farthest from it."
@@ -484,30 +417,17 @@ def _examples(
 
 
 def _example(example: Example, texts: Mapping[tuple[Key, int], str]) -> html.Html:
-    heading: list[html.Content] = [html.inline_code(example.key[1]), f" of {example.key[0]}"]
-    if example.similarity is not None:
-        heading.append(f": similarity {html.number(example.similarity, 3)}")
-    elif example.value is not None:
-        heading.append(f": value {html.compact(example.value)}")
-    if example.bound is not None:
-        heading.append(f", bound {html.compact(example.bound)}")
-    if example.detail:
-        heading.append(f" ({example.detail})")
-    text = texts.get((example.key, example.start))
-    other = texts.get((example.partner, 0)) if example.partner else None
-    if example.partner and other is None:
+    heading: list[html.Content] = [
+        html.inline_code(example.key[1]),
+        f" of {example.key[0]}",
+        example.measured,
+    ]
+    if example.partner:
         heading += [", shares words with ", html.inline_code(example.partner[1]), f" of {example.partner[0]}"]
+    text = texts.get((example.key, example.start))
     if text is None:
         return html.card(html.fragment(*heading), html.paragraph("The run holds no text of this document."))
-    if example.partner is None or other is None:
-        return html.card(html.fragment(*heading), html.side_by_side([("", _passage(text, example))]))
-    left, right = _differences(text, other)
-    names = [f"{source} / {id_}" for source, id_ in (example.key, example.partner)]
-    shown = [
-        (f"{'also kept' if example.near_miss else 'removed'}: {names[0]}", left),
-        (f"stays: {names[1]}", right),
-    ]
-    return html.card(html.fragment(*heading), html.side_by_side(shown))
+    return html.card(html.fragment(*heading), html.side_by_side([("", _passage(text, example))]))
 
 
 def _passage(text: str, example: Example) -> html.Html:
@@ -523,25 +443,6 @@ def _passage(text: str, example: Example) -> html.Html:
         after,
         "…" if len(text) > shown + len(after) else "",
     )
-
-
-def _differences(left: str, right: str) -> tuple[html.Html, html.Html]:
-    """The passages where two texts begin to differ, words that the other lacks marked.
-
-    >>> _differences("the same old words", "the same new words")[1].source
-    'the same <mark>new</mark> words'
-    """
-    common = next(
-        (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
-    )
-    start = 0 if common >= min(len(left), len(right)) else max(0, common - EXCERPT // 3)
-    start = left.rfind(" ", 0, start) + 1 if start else 0
-    words = [re.findall(r"\s+|\S+", _passage_from(text, start)) for text in (left, right)]
-    parts: tuple[list[html.Content], list[html.Content]] = ([], [])
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, words[0], words[1], autojunk=False).get_opcodes():
-        for out, run in ((parts[0], "".join(words[0][a:b])), (parts[1], "".join(words[1][c:d]))):
-            out.append(run if kind == "equal" or not run.strip() else html.marked(run, 0, len(run)))
-    return html.fragment(*parts[0]), html.fragment(*parts[1])
 
 
 def _passage_from(text: str, start: int = 0) -> str:

@@ -62,6 +62,7 @@ PAIRS = pa.schema(
         pa.field("partner_source", pa.string(), nullable=False),
         pa.field("similarity", pa.float64(), nullable=False),
         pa.field("method", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
     ]
 )

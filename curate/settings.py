@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from curate.config import nearest
+from curate.config import Size, nearest
 from curate.sources import Source
 from filters.errors import ConfigError
 from filters.gopher import RULES
@@ -89,10 +89,7 @@ class Measure:
     quality: Quality | None = None
 
     def __post_init__(self) -> None:
-        if "gopher" not in self.signals:
-            raise ValueError(
-                f"signals: found {list(self.signals)}; 'gopher' must be among them: deduplication needs its counts."
-            )
+        _check_distinct("signals", self.signals)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,13 +100,20 @@ class MinHash:
         threshold: a document goes when its Jaccard similarity with a kept document reaches this.
         ngram: words in a shingle.
         recall: the bands are chosen so that a pair at the threshold is proposed with this probability.
-        permutations: at most this many hash functions; ``null`` for 128, and more where the threshold needs them.
+        permutations: at most this many hash functions; ``null`` for 64, and more where the threshold needs them.
+        similarity: ``jaccard``, or ``containment``: the share of the removed document's shingles that the kept one
+            has. The bands propose pairs by their Jaccard similarity in both cases.
+        near_miss: pairs from this similarity up to the threshold are written down; both documents stay.
+        hash_family: ``words`` (``curate.minhash``), or ``datasketch``, which signs with that library: slow, a check.
     """
 
     threshold: float = 0.8
     ngram: int = 5
     recall: float = 0.95
     permutations: int | None = None
+    similarity: Literal["jaccard", "containment"] = "jaccard"
+    near_miss: float | None = None
+    hash_family: Literal["words", "datasketch"] = "words"
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -120,24 +124,47 @@ class MinHash:
             raise ValueError(f"recall: found {self.recall}; allowed: between 0 and 1.")
         if self.permutations is not None and not 1 <= self.permutations <= 4096:
             raise ValueError(f"permutations: found {self.permutations}; allowed: 1 to 4096.")
+        if self.near_miss is not None and not 0 < self.near_miss < self.threshold:
+            raise ValueError(
+                f"near_miss: found {self.near_miss}; allowed: above 0, below the threshold ({self.threshold})."
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dedup:
-    """Duplicates across all sources.
+    """Duplicates: which are looked for, where, and which copy stays.
 
     Attributes:
-        exact: drop copies of a text (128-bit hash of the normalised text).
+        exact: drop copies of a text (128-bit hash of the text with its white space normalised).
+        by: meta fields whose equal values make duplicates of documents, for instance ``[url]``; a null equals nothing.
         minhash: drop near duplicates; ``null`` to keep them.
-        prefer: which copy stays, after those that pass the policy; ties go to the smaller (source, id).
+        scope: ``across`` all sources, or ``within`` each source only.
+        prefer: which copy stays, after those that pass the policy; ties go to the smaller (source, id), and without
+            native ids to the one that comes first in its source.
+        index: directory of everything that earlier runs kept; this run compares with it and adds what it keeps.
+        memory: what a step that looks at many documents at once may hold; more is spilled to disk.
     """
 
     exact: bool = True
+    by: tuple[str, ...] = ()
     minhash: MinHash | None = dataclasses.field(default_factory=MinHash)
+    scope: Literal["across", "within"] = "across"
     prefer: tuple[Literal["priority", "quality", "length"], ...] = ("priority", "quality", "length")
+    index: str | None = None
+    memory: Size = 1 << 30
 
     def __post_init__(self) -> None:
         _check_distinct("prefer", self.prefer)
+        _check_distinct("by", self.by)
+        if self.index == "":
+            raise ValueError("index: found an empty name; allowed: a directory, or null.")
+        if self.memory < 64 << 20:
+            raise ValueError(f"memory: found {self.memory} bytes; allowed: 64 MiB or more.")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any duplicates are looked for."""
+        return self.exact or bool(self.by) or self.minhash is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -220,6 +247,19 @@ class PolicySettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """What the run directory holds besides decisions, pairs and the report.
+
+    Attributes:
+        documents: every document as it was read and normalised, its origin and its signals.
+        kept: the documents that stay.
+    """
+
+    documents: bool = True
+    kept: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CurateConfig:
     """Everything that decides what a curation run makes."""
 
@@ -231,6 +271,7 @@ class CurateConfig:
     dedup: Dedup = dataclasses.field(default_factory=Dedup)
     decontaminate: Decontaminate | None = None
     policy: PolicySettings = dataclasses.field(default_factory=PolicySettings)
+    output: Output = dataclasses.field(default_factory=Output)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -275,6 +316,11 @@ def faults_across(config: CurateConfig) -> list[str]:
             faults.append(f"{where}: no source is called '{name}'{nearest(name, list(config.sources)) or '.'} Allowed: {', '.join(config.sources)}.")  # fmt: skip
     if config.policy.quality.min_score is not None and quality is None:
         faults.append("$.policy.quality.min_score: nothing measures quality; add measure.quality.")
+    faults += [
+        f"$.dedup.by[{i}]: no source has the meta field '{field}'{nearest(field, config.meta) or '.'} Allowed: {', '.join(config.meta) or 'none; list it under meta of a source'}."
+        for i, field in enumerate(config.dedup.by)
+        if field not in config.meta
+    ]
     return faults + _rule_faults(config) + _language_faults(config) + _band_faults(config)
 
 

@@ -1,5 +1,7 @@
 """Files into batches of records: JSONL, Parquet, CSV, Arrow IPC and plain text, plain or compressed.
 
+Also the directories that Hugging Face ``datasets`` saves, and the datasets of its hub: they are Arrow files, too.
+
 A reader yields ``Records``: the good records of a stretch of a file as one table, and the bad ones as quarantine
 rows. Nothing is lost silently: every record of the file is in one of the two, and a stream that breaks (a truncated
 .gz, a corrupt block) keeps the records before the break and adds one row that says where it broke.
@@ -12,6 +14,9 @@ costs its own block only. Whatever Arrow lets pass and the line reader does not 
 line never depends on its neighbours. Lines end at "\\n" alone: U+2028 and U+0085 are text. CSV is read strictly (RFC
 4180): text behind a closing quote, or a quote that is never closed, is a fault of its record and no guess. Memory: one
 block (8 MiB of text) and its table; a line longer than 256 MiB is quarantined.
+
+A large file may be read in stretches, by several workers: row groups of Parquet, record batches of Arrow, bytes of plain
+JSONL. Rows keep their numbers. Where a stretch breaks, those behind it are still read.
 """
 
 from __future__ import annotations
@@ -20,9 +25,9 @@ import csv
 import dataclasses
 import glob
 import io
+import itertools
 import json
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +39,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
+from curate import huggingface
 from curate.config import nearest
 from filters.errors import ConfigError, DataError
 
@@ -62,7 +68,7 @@ MAX_LINE_BYTES = 256 << 20
 MAX_JSON_DEPTH = 500
 """Far below where Python's own parser gives up, which depends on how deep the caller stands."""
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 1 << 15
 EXCERPT_CHARACTERS = 200
 
 
@@ -71,20 +77,24 @@ class Source:
     """One named source of documents, as a config states it.
 
     Attributes:
-        path: glob patterns, relative to where the command runs. ``**`` descends into folders.
+        path: glob patterns, relative to where the command runs. ``**`` descends into folders. Or a directory that
+            ``datasets`` has saved, or ``hf://datasets/OWNER/NAME[@REVISION][/CONFIG]``.
         text: the field that holds the text (dots descend into nested objects and structs: ``data.text``).
         id: the field with the document's own id; without it the id is ``<relative path>#<row>``.
         meta: further fields to keep, as text.
-        priority: which source's copy of a duplicate stays; the higher wins.
+        priority: which source's copy of a duplicate stays; the higher wins. A text names the field with the priority
+            of each document; one without comes last.
         format: overrides what the file names say.
+        split: which split of a saved DatasetDict or a dataset of the hub; needed where there are several.
     """
 
     path: str | tuple[str, ...]
     text: str = "text"
     id: str | None = None
     meta: tuple[str, ...] = ()
-    priority: int = 0
+    priority: int | str = 0
     format: Format | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         if not self.patterns or "" in self.patterns:
@@ -92,16 +102,21 @@ class Source:
                 f"path: found {self.path!r}; allowed: a file, a glob pattern, or a list of them."
             )
         for pattern in self.patterns:
-            if "://" in pattern:
+            if pattern.startswith(huggingface.HUB):
+                huggingface.HubName.parse(pattern)
+            elif "://" in pattern:
                 raise ValueError(
-                    f"path: found {pattern!r}; allowed: local files. Copy or mount the remote files first."
+                    f"path: found {pattern!r}; allowed: local files, or {huggingface.HUB_FORM}. Copy or mount other "
+                    "remote files first."
                 )
-        if "" in (self.text, self.id, *self.meta):
-            raise ValueError("text, id, meta: found an empty name; allowed: the name of a field.")
+        if "" in (self.text, self.id, self.priority, *self.meta):
+            raise ValueError("text, id, meta, priority: found an empty name; allowed: the name of a field.")
         if len(set(self.meta)) < len(self.meta):
             raise ValueError(f"meta: found {list(self.meta)}; allowed: each field once.")
-        if abs(self.priority) > 10**9:
+        if isinstance(self.priority, int) and abs(self.priority) > 10**9:
             raise ValueError(f"priority: found {self.priority}; allowed: -10^9 to 10^9.")
+        if self.split is not None and not huggingface.SPLIT.fullmatch(self.split):
+            raise ValueError(f"split: found {self.split!r}; allowed: the name of a split, such as 'train'.")
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -109,18 +124,29 @@ class Source:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The fields to read: text, id, meta."""
-        return tuple(dict.fromkeys([self.text, *([self.id] if self.id else []), *self.meta]))
+        """The fields to read: text, id, meta, priority."""
+        named = [name for name in (self.id, *self.meta, self.priority) if isinstance(name, str)]
+        return tuple(dict.fromkeys([self.text, *named]))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a file: row groups, record batches or bytes ``start`` to ``stop``, the first record of which is ``row``."""
+
+    start: int
+    stop: int
+    row: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of a source: where it is, what it is called inside the source, and how to read it."""
+    """One file of a source, or a stretch of it: where it is, what the source calls it, and how to read it."""
 
     path: Path
     relative: str
     format: Format
     compression: str
+    stretch: Stretch | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,14 +165,27 @@ class Records:
     read: int
 
 
-def file_arguments(file: SourceFile) -> dict[str, str]:
+def file_arguments(file: SourceFile) -> dict[str, Any]:
     """A file as JSON arguments of a part; the path is absolute, since workers need not stand where the driver does."""
     return {
         "path": str(file.path.absolute()),
         "relative": file.relative,
         "format": file.format,
         "compression": file.compression,
+        **({"stretch": dataclasses.asdict(file.stretch)} if file.stretch else {}),
     }
+
+
+def file_from(arguments: Mapping[str, Any]) -> SourceFile:
+    """The inverse of ``file_arguments``."""
+    stretch = arguments.get("stretch")
+    return SourceFile(
+        Path(arguments["path"]),
+        arguments["relative"],
+        arguments["format"],
+        arguments["compression"],
+        Stretch(**stretch) if stretch else None,
+    )
 
 
 def file_stamp(file: SourceFile) -> tuple[str, int, int]:
@@ -158,28 +197,28 @@ def file_stamp(file: SourceFile) -> tuple[str, int, int]:
 def find_files(name: str, source: Source) -> list[SourceFile]:
     """The files of a source in the order of their relative paths, whatever order the file system lists them in.
 
+    The files of a dataset stand in the order of its rows.
+
     Raises:
-        ConfigError: a pattern that matches nothing, a suffix that names no format, two files of one name, or one file
-            under two names.
+        ConfigError: a pattern that matches nothing, a suffix that names no format, two files of one name, one file
+            under two names, or a dataset without the split.
     """
     found: dict[str, SourceFile] = {}
+    order: dict[str, tuple[str, int]] = {}
     names: dict[Path, str] = {}
     faults = []
     for pattern in source.patterns:
-        base = _fixed_part(pattern)
-        listed = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
-        paths = [Path(p) for p in listed if os.path.isfile(p)]
-        faults += [
-            f"$.sources.{name}.path: '{p}' is a link that leads nowhere. Mend or remove it."
-            for p in listed
-            if os.path.islink(p) and not os.path.exists(p)
-        ]
-        if not paths:
-            faults.append(f"$.sources.{name}.path: '{pattern}' matches no file{_nearest_file(pattern)}")
-        for path in paths:
-            relative = path.relative_to(base).as_posix()
+        is_dataset = pattern.startswith(huggingface.HUB) or huggingface.is_saved(pattern)
+        try:
+            listed = _dataset_files(pattern, source.split) if is_dataset else _matching_files(pattern)
+        except ValueError as error:
+            faults += [f"$.sources.{name}.{line}" for line in str(error).split("\n")]
+            continue
+        if source.split is not None and not is_dataset:
+            faults.append(f"$.sources.{name}.split: '{pattern}' is no saved dataset. Leave the split out.")
+        for relative, path, place in listed:
             try:
-                format_, compression = _format_of(path, source.format)
+                file = SourceFile(path, relative, *_format_of(path, "arrow" if is_dataset else source.format))
             except ValueError as error:
                 faults.append(f"$.sources.{name}.path: {error}")
                 continue
@@ -194,10 +233,39 @@ def find_files(name: str, source: Source) -> list[SourceFile]:
                     f"$.sources.{name}.path: '{path}' would be read twice, as '{names[path.resolve()]}' and as "
                     f"'{relative}'. Let only one pattern match it, and no link lead back into the folder."
                 )
-            found[relative] = SourceFile(path, relative, format_, compression)
+            found[relative], order[relative] = file, place
     if faults:
         raise ConfigError(faults)
-    return [found[relative] for relative in sorted(found)]
+    return [found[relative] for relative in sorted(found, key=lambda r: (order[r], r))]
+
+
+_Place = tuple[str, int]
+"""What files are ordered by: their names, and inside of a dataset their numbers."""
+
+
+def _dataset_files(path: str, split: str | None) -> list[tuple[str, Path, _Place]]:
+    """What the files of a dataset are called, where they are, and how they are ordered."""
+    is_remote = path.startswith(huggingface.HUB)
+    files = huggingface.hub_files(path, split) if is_remote else huggingface.saved_files(path, split)
+    return [(files.folder + p.name, p, (files.folder, i)) for i, p in enumerate(files.paths)]
+
+
+def _matching_files(pattern: str) -> list[tuple[str, Path, _Place]]:
+    """The same for files that a pattern matches; ``ValueError`` for none, and for links that lead nowhere."""
+    base = _fixed_part(pattern)
+    listed = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
+    faults = [
+        f"path: '{p}' is a link that leads nowhere. Mend or remove it."
+        for p in listed
+        if os.path.islink(p) and not os.path.exists(p)
+    ]
+    paths = [Path(p) for p in listed if os.path.isfile(p)]
+    if not paths:
+        faults.append(f"path: '{pattern}' matches no file{_nearest_file(pattern)}")
+    if faults:
+        raise ValueError("\n".join(faults))
+    relatives = [(p.relative_to(base).as_posix(), p) for p in paths]
+    return [(relative, p, (relative, 0)) for relative, p in relatives]
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -235,6 +303,79 @@ def _format_of(path: Path, given: Format | None) -> tuple[Format, str]:
     if compression and format_ in COLUMNAR:
         raise ValueError(f"'{path}': {format_} files are compressed inside, not as a whole. Unpack the file.")
     return format_, compression
+
+
+def split_file(file: SourceFile, size: int) -> list[SourceFile]:
+    """A Parquet, Arrow or plain JSONL file larger than ``size`` bytes as stretches of about that size, others as they are.
+
+    The stretches follow from the file alone: as many as it is times larger, cut between groups or lines so that each
+    holds about the same share. A file that cannot be read stays whole, and its reader says why; so does JSONL with a
+    line that is blank or begins like no object. JSONL is read once for that.
+    """
+    parts = -(-file.path.stat().st_size // size)
+    is_lines = file.format == "jsonl" and not file.compression
+    if parts < 2 or not (is_lines or file.format in COLUMNAR) or file.stretch is not None:
+        return [file]
+    try:
+        stretches = _line_stretches(file.path, parts) if is_lines else _group_stretches(file, parts)
+    except (pa.ArrowException, OSError):
+        return [file]
+    return [dataclasses.replace(file, stretch=s) for s in stretches] if len(stretches) > 1 else [file]
+
+
+def _group_stretches(file: SourceFile, parts: int) -> list[Stretch]:
+    rows, weights = _parquet_groups(file.path) if file.format == "parquet" else _arrow_groups(file.path)
+    parts = min(parts, len(rows))
+    ends = np.cumsum(weights)
+    if parts < 2 or not sum(rows) or not ends[-1]:
+        return []
+    cuts = np.searchsorted(ends * parts, ends[-1] * np.arange(1, parts)) + 1
+    bounds = sorted({0, *cuts.tolist(), len(rows)})
+    firsts = np.cumsum([0, *rows])
+    return [Stretch(a, b, int(firsts[a])) for a, b in itertools.pairwise(bounds)]
+
+
+def _line_stretches(path: Path, parts: int) -> list[Stretch]:
+    """Cut before lines; nothing where a line is no record, since rows would have to be counted as its reader does."""
+    size = path.stat().st_size
+    wanted = [size * part // parts for part in range(1, parts)][::-1]
+    bounds: list[tuple[int, int]] = [(0, 0)]
+    window = np.full(_WINDOW + 1, ord("\n"), np.uint8)  # the byte before the window, and the window
+    row = 0
+    with open(path, "rb", buffering=0) as file:
+        position = len(_MARK) if file.read(len(_MARK)) == _MARK else 0
+        file.seek(position)
+        while count := file.readinto(window.data[1:]):
+            begins = np.flatnonzero(window[:count] == ord("\n"))
+            if not (window[begins + 1] == ord("{")).all():
+                return []
+            while wanted and (i := np.searchsorted(begins, wanted[-1] - position)) < begins.size:
+                bounds.append((position + int(begins[i]), row + int(i)))
+                wanted.pop()
+            row, position = row + begins.size, position + count
+            window[0] = window[count]
+    # a cut before the first record would leave a stretch with nothing but the mark
+    bounds = [*dict.fromkeys(b for b in bounds if b[1] or not b[0]), (size, row)]
+    return [Stretch(a, b, first) for (a, first), (b, _) in itertools.pairwise(bounds)]
+
+
+_MARK = b"\xef\xbb\xbf"
+_WINDOW = 256 << 10
+"""Small enough to stay in a core's cache."""
+
+
+def _parquet_groups(path: Path) -> tuple[list[int], list[int]]:
+    """Rows and bytes of each row group."""
+    facts = pq.read_metadata(path)
+    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+    return [g.num_rows for g in groups], [g.total_byte_size for g in groups]
+
+
+def _arrow_groups(path: Path) -> tuple[list[int], list[int]]:
+    """Rows of each record batch, twice: what one weighs in bytes would have to be unpacked to be known."""
+    with pa.memory_map(str(path)) as source:
+        rows = [batch.num_rows for batch in _arrow_batches(source, None, narrow=True)]
+    return rows, rows
 
 
 def read_records(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
@@ -364,7 +505,7 @@ def _line_blocks(file: SourceFile) -> Iterator[tuple[bytes, Fault | None]]:
     held: list[bytes] = []
     size, is_skipping = 0, False
     try:
-        for chunk in _without_mark(decompressed(file.path, file.compression)):
+        for chunk in _without_mark(_bytes_of(file)):
             if is_skipping:
                 _, newline, chunk = chunk.partition(b"\n")
                 is_skipping = not newline
@@ -389,6 +530,18 @@ def _line_blocks(file: SourceFile) -> Iterator[tuple[bytes, Fault | None]]:
         yield b"".join(held), None
 
 
+def _bytes_of(file: SourceFile) -> Iterator[bytes]:
+    if file.stretch is None:
+        yield from decompressed(file.path, file.compression)
+        return
+    with open(file.path, "rb") as raw:
+        raw.seek(file.stretch.start)
+        left = file.stretch.stop - file.stretch.start
+        while chunk := raw.read(min(CHUNK_BYTES, left)):
+            left -= len(chunk)
+            yield chunk
+
+
 def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The chunks without a byte order mark at the start, however they are cut."""
     head = b""
@@ -396,7 +549,7 @@ def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
         head += chunk
         if len(head) >= 3:
             break
-    yield head.removeprefix(b"\xef\xbb\xbf")
+    yield head.removeprefix(_MARK)
     yield from chunks
 
 
@@ -408,7 +561,8 @@ def _too_long() -> Fault:
 
 
 def _read_jsonl(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
-    row, line = 0, 1
+    row = file.stretch.row if file.stretch else 0
+    line = row + 1  # every line before a stretch is a record
     for block, fault in _line_blocks(file):
         if row == 0 and fault is None and _is_json_array(block):
             remedy = "the file is one JSON array; allowed: one object a line. Rewrite it, for instance with jq -c '.[]'"
@@ -444,24 +598,37 @@ def _parse_block(block: bytes, columns: Sequence[str], row: int, line: int) -> t
         block += b"\n"
     n_lines = block.count(b"\n")
     if not any("." in c for c in columns) and _is_plain(block):
-        for types in ({}, {c: pa.int64() for c in columns[1:2]}):
-            schema = pa.schema([(c, types.get(c, pa.large_string())) for c in columns])
-            try:
-                table = pajson.read_json(
-                    pa.BufferReader(block),
-                    parse_options=pajson.ParseOptions(
-                        explicit_schema=schema, unexpected_field_behavior="ignore"
-                    ),
-                    read_options=pajson.ReadOptions(use_threads=False, block_size=len(block)),
-                )
-            except pa.ArrowInvalid:
-                continue
-            if table.num_rows == n_lines:
-                numbers = np.arange(n_lines)
-                fields = {c: table[c].cast(pa.large_string()) for c in columns}
-                records = Records(_string_table(row + numbers, line + numbers, fields), [], n_lines)
-                return records, row + n_lines, line + n_lines
+        options = pajson.ParseOptions(
+            explicit_schema=_guess_types(block, columns), unexpected_field_behavior="ignore"
+        )
+        try:
+            table = pajson.read_json(
+                pa.BufferReader(block),
+                parse_options=options,
+                read_options=pajson.ReadOptions(use_threads=False, block_size=len(block)),
+            )
+        except pa.ArrowInvalid:
+            return _parse_lines(block, columns, row, line)
+        if table.num_rows == n_lines:
+            numbers = np.arange(n_lines)
+            fields = {c: table[c].cast(pa.large_string()) for c in columns}
+            records = Records(_string_table(row + numbers, line + numbers, fields), [], n_lines)
+            return records, row + n_lines, line + n_lines
     return _parse_lines(block, columns, row, line)
+
+
+def _guess_types(block: bytes, columns: Sequence[str]) -> pa.Schema:
+    """Text, and whole numbers or truth values where the block's first record has them: both become text as in Python.
+
+    Where a later record has another type Arrow refuses the block.
+    """
+    try:
+        first = json.loads(block[: block.index(b"\n")])
+    except (ValueError, RecursionError):
+        first = {}
+    types = {int: pa.int64(), bool: pa.bool_()}
+    chosen = [types.get(type(first.get(c)), pa.large_string()) for c in columns[1:]]
+    return pa.schema(zip(columns, [pa.large_string(), *chosen], strict=True))
 
 
 def _is_plain(block: bytes) -> bool:
@@ -481,28 +648,29 @@ def _is_plain(block: bytes) -> bool:
     last = np.where((data[last] == 13) & (last > starts), last - 1, last)
     if not ((data[starts] == 123).all() and (data[last] == 125).all()):
         return False
-    opening = np.add.reduceat(
-        ((data & 0xDF) == 0x5B).view(np.uint8), starts, dtype=np.uint32
-    )  # { and [ of each line
-    return not any(_is_too_deep(block[starts[i] : ends[i]]) for i in np.flatnonzero(opening > MAX_JSON_DEPTH))
+    opening = np.flatnonzero((data & 0xDF) == 0x5B)  # { and [
+    per_line = np.diff(np.searchsorted(opening, starts), append=opening.size)
+    return not any(
+        _is_too_deep(block[starts[i] : ends[i]]) for i in np.flatnonzero(per_line > MAX_JSON_DEPTH)
+    )
 
 
 def _is_too_deep(raw: bytes) -> bool:
     """Whether objects and lists are nested more than ``MAX_JSON_DEPTH`` deep; brackets inside of strings do not count."""
     if raw.count(b"{") + raw.count(b"[") <= MAX_JSON_DEPTH:
         return False
-    depth = 0
-    for token in _BRACKETS.finditer(raw):
-        if token[0] in (b"{", b"["):
-            depth += 1
-            if depth > MAX_JSON_DEPTH:
-                return True
-        elif token[0] in (b"}", b"]"):
-            depth -= 1
-    return False
+    shape = (
+        raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_SHAPE)
+    )  # quotes and brackets are left
+    brackets = b"".join(shape.split(b'"')[::2])
+    if brackets.count(b"{") + brackets.count(b"[") <= MAX_JSON_DEPTH:
+        return False
+    steps = np.frombuffer(brackets, np.uint8)
+    opening = (steps & 0xDF) == 0x5B
+    return int(np.cumsum(np.where(opening, 1, -1)).max()) > MAX_JSON_DEPTH
 
 
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]')
+_NO_SHAPE = bytes(set(range(256)) - set(b'"[]{}'))
 
 
 def _parse_lines(block: bytes, columns: Sequence[str], row: int, line: int) -> tuple[Records, int, int]:
@@ -579,9 +747,11 @@ def _string_table(rows: Any, lines: Any, fields: Mapping[str, Any]) -> pa.Table:
 # -- columnar formats --------------------------------------------------------------------------------------------------
 
 
-def _read_batches(batches: Iterator[pa.RecordBatch], columns: Sequence[str]) -> Iterator[Records]:
+def _read_batches(
+    batches: Iterator[pa.RecordBatch], columns: Sequence[str], stretch: Stretch | None
+) -> Iterator[Records]:
     """Records from batches of Arrow columns; a file that breaks keeps the batches before the break."""
-    row = 0
+    row = stretch.row if stretch else 0
     while True:
         try:
             batch = next(batches, None)
@@ -675,7 +845,8 @@ def _read_parquet(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]
         with pq.ParquetFile(file.path) as parquet:
             names = parquet.schema_arrow.names
             needed = sorted(_roots(columns, names) & set(names))
-            for group in range(parquet.num_row_groups):
+            groups = range(parquet.num_row_groups)
+            for group in groups[file.stretch.start : file.stretch.stop] if file.stretch else groups:
                 facts = parquet.metadata.row_group(group)
                 size = max(1, min(BATCH_ROWS, facts.num_rows * BLOCK_BYTES // max(1, facts.total_byte_size)))
                 for batch in parquet.iter_batches(
@@ -689,22 +860,13 @@ def _read_parquet(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]
 
     if file.path.stat().st_size == 0:
         return iter(())
-    return _read_batches(batches(), columns)
+    return _read_batches(batches(), columns, file.stretch)
 
 
 def _read_arrow(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
-    """Arrow IPC, file or stream. A file without its footer is read as the stream that it holds."""
-
     def batches() -> Iterator[pa.RecordBatch]:
         with pa.memory_map(str(file.path)) as source:
-            try:
-                reader = pa.ipc.open_file(source)
-                found = (reader.get_batch(i) for i in range(reader.num_record_batches))
-            except pa.ArrowInvalid:
-                source.seek(0)
-                source.seek(8 if source.read(6) == b"ARROW1" else 0)
-                found = iter(pa.ipc.open_stream(source))
-            for batch in found:
+            for batch in _arrow_batches(source, file.stretch):
                 roots = _roots(columns, batch.schema.names)
                 batch = batch.select([i for i, name in enumerate(batch.schema.names) if name in roots])
                 for column in batch.columns:
@@ -713,7 +875,32 @@ def _read_arrow(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
 
     if file.path.stat().st_size == 0:
         return iter(())
-    return _read_batches(batches(), columns)
+    return _read_batches(batches(), columns, file.stretch)
+
+
+def _arrow_batches(
+    source: pa.NativeFile, stretch: Stretch | None, *, narrow: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The record batches of Arrow IPC, file or stream; with ``narrow`` one column of them, which has their rows.
+
+    A file without its footer is read as the stream that it holds.
+    """
+    options = pa.ipc.IpcReadOptions(included_fields=[0] if narrow else None)
+    start, stop = (stretch.start, stretch.stop) if stretch else (0, None)
+    is_file = source.read(6) == _ARROW_FILE
+    source.seek(0)
+    if is_file:
+        try:
+            reader = pa.ipc.open_file(source, options=options)
+        except pa.ArrowInvalid:
+            source.seek(8)
+        else:
+            yield from (reader.get_batch(i) for i in range(reader.num_record_batches)[start:stop])
+            return
+    yield from itertools.islice(pa.ipc.open_stream(source, options=options), start, stop)
+
+
+_ARROW_FILE = b"ARROW1"
 
 
 def _check_layout(column: pa.Array) -> None:
@@ -867,7 +1054,7 @@ def _read_text(file: SourceFile, columns: Sequence[str]) -> Iterator[Records]:
                 )
     except BrokenStreamError as error:
         broken = str(error)
-    raw = b"".join(held).removeprefix(b"\xef\xbb\xbf")
+    raw = b"".join(held).removeprefix(_MARK)
     empty = _string_table([], [], {c: [] for c in columns})
     if broken:  # the text before the break is not the document
         yield Records(empty, [_bad("broken_stream", broken, row=0, line=1, excerpt=raw)], 1)

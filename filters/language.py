@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from filters.column import Bytes, Offsets, Texts, as_large_string, string_buffers
+from filters.compiling import njit
 from filters.errors import RunError
 from filters.normalization import Normalize, normalize
 

@@ -28,9 +28,9 @@ The hashes (``ALGORITHM`` names them; change one and give it another name):
               independent, at best", doi:10.1016/j.csl.2009.12.001, with 13 in place of 1)
 
 The scanner classifies 64 bytes at a time, as Langdale & Lemire do with JSON (2019, arXiv:1902.08318, stage
-1), finds the ends of words as bits of one integer, and decodes UTF-8 only in runs that hold a byte that is
-not ASCII. Price: about a second for each gigabyte of text on one core, and 13 bytes of working memory for
-each byte of the longest document.
+1), and finds the ends of words as bits of one integer. The letters of the most frequent scripts are folded in the
+same way (``_KNOWN``); only words that hold other characters are decoded one by one. Price: less than a second for
+each gigabyte of text on one core, and 13 bytes of working memory for each byte of the longest document.
 
 Trap for developers: Numba's file cache watches the file of the outermost kernel only. The kernels of other
 modules therefore take the arrays that these functions return, and do not call the kernels here.
@@ -46,11 +46,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 
 from filters.column import Bytes, Offsets, Texts, string_buffers
+from filters.compiling import intrinsic, njit, types
 from filters.errors import ConfigError, DataError
 
 ALGORITHM = "words-1"
@@ -100,7 +100,6 @@ _U8, _U32, _U64 = np.uint8, np.uint32, np.uint64
 _P = _U64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 _Q = _U64(0xC2B2AE3D27D4EB4F)  # the second prime of xxHash
 _ONES = _U64(0xFFFFFFFFFFFFFFFF)
-_NOT_ASCII = _U64(0x8080808080808080)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -165,13 +164,42 @@ def shingle_batches(
         raise ConfigError(
             f"shingles: ngram is {ngram}; allowed are 1 to {LONGEST_NGRAM}. 5 is usual for documents"
         )
-    offsets, data = (_read_only(buffer) for buffer in string_buffers(texts))
+    for first, column in _pieces(texts, batch_bytes):
+        for start, pointers, values in _batches(column, first, ngram, batch_bytes):
+            yield first + start, pointers, values
+
+
+def _pieces(texts: Texts, batch_bytes: int) -> Iterator[tuple[int, pa.Array]]:
+    """Parts of a column that are contiguous, and their first rows: its chunks, small ones joined. The rest is not copied."""
+    chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+    first = held_bytes = 0
+    held: list[pa.Array] = []
+    for chunk in chunks:
+        if held and held_bytes + chunk.nbytes > batch_bytes:
+            yield first, pa.concat_arrays(held)
+            first += sum(map(len, held))
+            held, held_bytes = [], 0
+        if chunk.nbytes > batch_bytes:
+            yield first, chunk
+            first += len(chunk)
+        else:
+            held.append(chunk)
+            held_bytes += chunk.nbytes
+    if held:
+        yield first, held[0] if len(held) == 1 else pa.concat_arrays(held)
+
+
+def _batches(
+    column: pa.Array, first: int, ngram: int, batch_bytes: int
+) -> Iterator[tuple[int, Offsets, Hashes]]:
+    """``shingle_batches`` of one array, whose first row is row ``first`` of the whole column."""
+    offsets, data = (_read_only(buffer) for buffer in string_buffers(column))
     if len(offsets) == 1:
         return
     longest = int(np.diff(offsets).max())
     if longest > _LONGEST_DOCUMENT:
         raise DataError(
-            f"shingles: row {int(np.diff(offsets).argmax())} holds {longest:,} bytes of text; at most "
+            f"shingles: row {first + int(np.diff(offsets).argmax())} holds {longest:,} bytes of text; at most "
             f"{_LONGEST_DOCUMENT:,} are possible. Split the document"
         )
     bounds = [0]  # first rows of the batches; each batch takes at least one row
@@ -239,23 +267,38 @@ def fold_table() -> npt.NDArray[np.uint32]:
     """What each code point of planes 0 and 1 is to the scanner, ``(0x20000,) uint32``, shared and read-only.
 
     0 is a separator, 0xFFFFFFFF a word of its own, anything else part of a word: the UTF-8 of the folded
-    character, first byte lowest. Price: 0.5 MB and about 0.05 s, once a process.
+    character, first byte lowest. Price: 0.5 MB and about 0.01 s, once a process.
 
     >>> table = fold_table()
     >>> int(table[ord("É")]).to_bytes(2, "little").decode(), int(table[ord("-")]), hex(table[ord("中")])
     ('é', 0, '0xffffffff')
     """
-    table = np.zeros(_PLANES_0_AND_1, np.uint32)
-    for code in range(_PLANES_0_AND_1):
-        if code == ord("_") or chr(code).isalnum():  # the two parts of \w, in Python's own definition
-            table[code] = int.from_bytes(chr(_fold(code)).encode(), "little")
-    for first, last in _UNSPACED:
-        block = table[first : last + 1]
-        block[block != _SEPARATOR] = _OWN_WORD
+    codes = np.arange(_PLANES_0_AND_1, dtype=np.uint32)
+    characters = codes.view("<U1")
+    is_letter = np.strings.isalnum(characters)  # with the underscore \w, in Python's own definition
+    is_letter[ord("_")] = True
     for first, last in _LATER:
-        table[first : last + 1] = _SEPARATOR
+        is_letter[first : last + 1] = False
+    table = np.zeros(_PLANES_0_AND_1, np.uint32)
+    for first, last in _UNSPACED:
+        table[first : last + 1][is_letter[first : last + 1]] = _OWN_WORD
+    cased = np.append(
+        np.flatnonzero(np.strings.istitle(characters)), ord("ς")
+    )  # the others are their own lower case
+    codes[cased] = [_fold(code) for code in cased.tolist()]
+    letters = np.flatnonzero(is_letter & (table == _SEPARATOR))
+    table[letters] = _packed_utf8(codes[letters])
     table.setflags(write=False)
     return table
+
+
+def _packed_utf8(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """The UTF-8 of code points, each in one number, first byte lowest."""
+    sixes = [codes >> (6 * k) & 0x3F | 0x80 for k in range(3)]  # from the last on
+    two = 0xC0 | codes >> 6 | sixes[0] << 8
+    three = 0xE0 | codes >> 12 | sixes[1] << 8 | sixes[0] << 16
+    four = 0xF0 | codes >> 18 | sixes[2] << 8 | sixes[1] << 16 | sixes[0] << 24
+    return np.select([codes < 0x80, codes < 0x800, codes < 0x10000], [codes, two, three], four)
 
 
 def _read_only(values: npt.NDArray) -> npt.NDArray:
@@ -276,10 +319,12 @@ _SLACK = 72  # what the kernels may write past the end: a block of 64 bytes, or 
 class Scratch(NamedTuple):
     """Working memory of one thread, for documents of at most the length that ``scratch`` was asked for."""
 
-    lowered: Bytes  # the document with ASCII letters in lower case
+    lowered: Bytes  # the document with most letters in lower case
     edges: npt.NDArray[np.uint32]  # where runs of word bytes begin and end, alternating
-    tail: Bytes  # (64,) the last, incomplete block
+    tail: Bytes  # (128,) the last, incomplete block, and what is read behind it
     hashes: Hashes  # of the words
+    doubtful: Hashes  # one bit a byte: characters that _fold_block does not know
+    state: Hashes  # (8,) of _fold_block
 
 
 def scratch(longest: int) -> Scratch:
@@ -287,8 +332,10 @@ def scratch(longest: int) -> Scratch:
     return Scratch(
         np.empty(longest + 64 + _SLACK, np.uint8),
         np.empty(longest + _SLACK, np.uint32),
-        np.empty(64, np.uint8),
+        np.empty(128, np.uint8),
         np.empty(longest // 2 + _SLACK, np.uint64),
+        np.empty(longest // 64 + 2, np.uint64),
+        np.zeros(8, np.uint64),
     )
 
 
@@ -363,34 +410,28 @@ def word_hashes(data: Bytes, start: int, stop: int, folds: npt.NDArray[np.uint32
     Reads no byte outside of the document, whatever it holds; which words a document gives that is not UTF-8
     is not defined.
     """
-    edges = _find_runs(data, _U64(start), _U64(stop - start), room)
+    edges, is_doubtful = _find_runs(data, _U64(start), _U64(stop - start), room)
     lowered, hashes = room.lowered, room.hashes
     count = _U64(0)
     for k in range(_U64(0), edges, _U64(2)):
         begin, end = _U64(room.edges[k]), _U64(room.edges[k + _U64(1)])
+        if is_doubtful and _has_bit(room.doubtful, begin, end):
+            count = _split_run(lowered, begin, end, folds, hashes, count)
+            continue
         length = end - begin
         h = _load(lowered, begin)
         if length <= _U64(8):
             h &= _first_bytes(length)
-            seen = h
         else:
-            seen = h
             at = begin + _U64(8)
             while at + _U64(8) <= end:
-                block = _load(lowered, at)
-                seen |= block
-                h = _absorb(h, block)
+                h = _absorb(h, _load(lowered, at))
                 at += _U64(8)
             if at < end:
-                block = _load(lowered, at) & _first_bytes(end - at)
-                seen |= block
-                h = _absorb(h, block)
+                h = _absorb(h, _load(lowered, at) & _first_bytes(end - at))
             h *= _P
-        if seen & _NOT_ASCII:
-            count = _split_run(lowered, begin, end, folds, hashes, count)
-        else:
-            hashes[count] = h
-            count += _U64(1)
+        hashes[count] = h
+        count += _U64(1)
     for k in range(count):
         h = hashes[k]
         h ^= h >> _U64(32)
@@ -403,40 +444,85 @@ def word_hashes(data: Bytes, start: int, stop: int, folds: npt.NDArray[np.uint32
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def _find_runs(data: Bytes, start: np.uint64, length: np.uint64, room: Scratch) -> np.uint64:
-    """Lower-cases a document and finds its runs of word bytes: [a-z0-9_] and everything that is not ASCII.
+def _has_bit(bits: Hashes, begin: np.uint64, end: np.uint64) -> bool:
+    """Whether any of the bits ``begin`` to ``end - 1`` is set."""
+    first, last = begin >> _U64(6), (end - _U64(1)) >> _U64(6)
+    above = _ONES << (begin & _U64(63))
+    below = _ONES >> (_U64(63) - ((end - _U64(1)) & _U64(63)))
+    if first == last:
+        return bits[first] & above & below != _U64(0)
+    found = (bits[first] & above) | (bits[last] & below)
+    for k in range(first + _U64(1), last):
+        found |= bits[k]
+    return found != _U64(0)
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _find_runs(data: Bytes, start: np.uint64, length: np.uint64, room: Scratch) -> tuple[np.uint64, bool]:
+    """Folds most of a document and finds its runs of word bytes: [a-z0-9_] and what is not ASCII and no separator.
 
         bytes    " the  Cafe"
         word      0111001111      one bit a byte, lowest first
         shifted   0011100111
         XOR       0100101000...   a bit where a run begins, then one where it ends
 
-    Returns the number of edges, an even number.
+    A character that is a word of its own is a run of its own: where it begins and ends, a run may end and the next one
+    begin at the same byte. Returns the number of edges, an even number, and whether any bit of ``room.doubtful`` is set.
     """
     lowered, edges, tail = room.lowered, room.edges, room.tail
-    full = length >> _U64(6)
+    source, folded, padded = _begin(data) + start, _begin(lowered), _begin(tail)
+    size = _U64(len(data)) - start
     found = _U64(0)
     carry = _U64(0)  # whether the block before ended inside a run
-    for k in range(full + _U64(1)):
+    doubtful = _U64(0)
+    cuts = _U64(0)  # where characters that are words of their own begin, and the bytes behind them
+    for k in range((length >> _U64(6)) + _U64(1)):
         offset = k << _U64(6)
-        if k < full:
-            word = _classify(data, start + offset, lowered, offset)
-        else:
-            tail[:] = _U8(32)
-            for q in range(length - offset):
-                tail[q] = data[start + offset + q]
-            word = _classify(tail, _U64(0), lowered, offset)  # ends in a blank: no run is left open
-        turns = word ^ ((word << _U64(1)) | carry)
+        block = source + offset
+        if offset + _U64(66) > length:  # two bytes behind the block are read
+            left = length - offset
+            if offset + _U64(64) <= size:
+                _copy_first(block, left, padded)
+            else:
+                tail[: _U64(64)] = _U8(32)
+                for q in range(left):
+                    tail[q] = data[start + offset + q]
+            tail[_U64(64)] = data[start + offset + _U64(64)] if left > _U64(64) else _U8(32)
+            tail[_U64(65)] = _U8(32)
+            block = padded  # the last block ends in a blank: no run is left open
+        word, not_ascii = _classify(block, folded + offset)
+        room.doubtful[k] = _U64(0)
+        if not_ascii:
+            _fold_block(block, folded + offset, _begin(room.state))
+            word &= ~room.state[0]
+            room.doubtful[k] = room.state[2]
+            doubtful |= room.state[2]
+            cuts |= room.state[1] | (room.state[1] << _U64(3))
+        was_inside = carry
+        before = (word << _U64(1)) | carry
         carry = word >> _U64(63)
+        if cuts:
+            begins, ends = word & (~before | cuts), before & (~word | cuts)
+            total = _population(begins) + _population(ends)
+            first = found + was_inside  # of the begins, which alternate with the ends
+            other = found + (was_inside ^ _U64(1))
+            for q in range(_U64(0), total, _U64(8)):
+                for u in range(4):
+                    edges[first + q + _U64(2 * u)] = _U32(offset + _trailing_zeros(begins))
+                    edges[other + q + _U64(2 * u)] = _U32(offset + _trailing_zeros(ends))
+                    begins &= begins - _U64(1)
+                    ends &= ends - _U64(1)
+            found += total
+            cuts = room.state[1] >> _U64(61) if not_ascii else _U64(0)
+            continue
+        turns = word ^ before
         count = _population(turns)
-        for q in range(
-            _U64(0), count, _U64(8)
-        ):  # eight at a time, without asking for each whether it is there
+        for q in range(_U64(0), count, _U64(8)):  # without asking for each whether it is there
             for u in range(8):
                 edges[found + q + _U64(u)] = _U32(offset + _trailing_zeros(turns))
                 turns &= turns - _U64(1)
         found += count
-    return found
+    return found, doubtful != _U64(0)
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
@@ -512,7 +598,7 @@ def _first_bytes(count: np.uint64) -> np.uint64:
 
 # Intrinsics: LLVM instructions on vectors of 64 bytes, which it lowers to AVX-512, AVX2, SSE2 or NEON.
 
-_instruction: Callable[[Callable[..., Any]], Callable[..., np.uint64]] = intrinsic
+_instruction: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic
 _BYTE, _WORD = ir.IntType(8), ir.IntType(64)
 _LANES = 64
 _VECTOR = ir.VectorType(_BYTE, _LANES)
@@ -522,23 +608,13 @@ def _splat(value: int) -> ir.Constant:
     return ir.Constant(_VECTOR, [ir.Constant(_BYTE, value)] * _LANES)
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, target: ir.Type) -> Any:
-    """Pointer to ``target`` at byte ``index`` of a byte array."""
-    data = context.make_array(array_type)(context, builder, array).data
-    element = builder.gep(builder.bitcast(data, _BYTE.as_pointer()), [index])
-    return builder.bitcast(element, target.as_pointer())
-
-
 @_instruction
 def _load(typing: Any, array: Any, index: Any) -> Any:
     """Eight bytes from ``array[index]``, aligned or not, as one little-endian integer."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        loaded = builder.load(
-            _address(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
-        )
-        loaded.align = 1
-        return loaded
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return _read(builder, builder.add(builder.ptrtoint(data, _WORD), arguments[1]), _WORD)
 
     return types.uint64(array, types.uint64), generate
 
@@ -564,24 +640,231 @@ def _population(typing: Any, value: Any) -> Any:
 
 
 @_instruction
-def _classify(typing: Any, source: Any, source_index: Any, target: Any, target_index: Any) -> Any:
-    """Copies 64 bytes, ASCII letters in lower case; returns one bit for each byte that belongs to a word."""
+def _begin(typing: Any, array: Any) -> Any:
+    """The address of an array's first byte: a number, while Numba counts the references to an array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        read = _address(context, builder, signature.args[0], arguments[0], arguments[1], _VECTOR)
-        write = _address(context, builder, signature.args[2], arguments[2], arguments[3], _VECTOR)
-        block = builder.load(read)
-        block.align = 1
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, _WORD)
 
-        def between(values: Any, first: str, count: int) -> Any:
-            return builder.icmp_unsigned("<", builder.sub(values, _splat(ord(first))), _splat(count))
+    return types.uint64(array), generate
 
-        lowered = builder.select(between(block, "A", 26), builder.or_(block, _splat(0x20)), block)
-        builder.store(lowered, write).align = 1
-        alphanumeric = builder.or_(between(lowered, "a", 26), between(block, "0", 10))
-        underscore = builder.icmp_unsigned("==", block, _splat(ord("_")))
+
+def _read(builder: Any, address: Any, kind: ir.Type = _VECTOR, distance: int = 0) -> Any:
+    """The value at an address, aligned or not."""
+    place = builder.add(address, ir.Constant(_WORD, distance))
+    loaded = builder.load(builder.inttoptr(place, kind.as_pointer()))
+    loaded.align = 1
+    return loaded
+
+
+def _write(builder: Any, value: Any, address: Any, distance: int = 0) -> None:
+    place = builder.add(address, ir.Constant(_WORD, distance))
+    builder.store(value, builder.inttoptr(place, value.type.as_pointer())).align = 1
+
+
+def _between(builder: Any, values: Any, bounds: tuple[int, int]) -> Any:
+    """64 bits: which bytes are in a range, both ends included."""
+    first, last = bounds
+    if first == last:
+        return builder.icmp_unsigned("==", values, _splat(first))
+    return builder.icmp_unsigned("<=", builder.sub(values, _splat(first)), _splat(last - first))
+
+
+@_instruction
+def _copy_first(typing: Any, source: Any, count: Any, target: Any) -> Any:
+    """Copies 64 bytes from one address to another, those from number ``count`` on as blanks."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = ir.Constant(_VECTOR, [ir.Constant(_BYTE, lane) for lane in range(_LANES)])
+        most = ir.Constant(_WORD, _LANES)
+        is_less = builder.icmp_unsigned("<", arguments[1], most)
+        count = builder.trunc(builder.select(is_less, arguments[1], most), _BYTE)
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        spread = builder.insert_element(undefined, count, ir.Constant(ir.IntType(32), 0))
+        everywhere = ir.Constant(
+            ir.VectorType(ir.IntType(32), _LANES), [ir.Constant(ir.IntType(32), 0)] * _LANES
+        )
+        spread = builder.shuffle_vector(spread, undefined, everywhere)
+        is_ours = builder.icmp_unsigned("<", lanes, spread)
+        _write(builder, builder.select(is_ours, _read(builder, arguments[0]), _splat(0x20)), arguments[2])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, types.uint64), generate
+
+
+@_instruction
+def _classify(typing: Any, source: Any, target: Any) -> Any:
+    """Copies 64 bytes from one address to another, ASCII letters in lower case.
+
+    Returns one bit for each byte that is not ASCII or a letter, digit or underscore, and one for each that is not ASCII.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _read(builder, arguments[0])
+        is_upper = _between(builder, block, (ord("A"), ord("Z")))
+        lowered = builder.select(is_upper, builder.or_(block, _splat(0x20)), block)
+        _write(builder, lowered, arguments[1])
+        letters = _between(builder, lowered, (ord("a"), ord("z")))
+        digits = _between(builder, block, (ord("0"), ord("9")))
+        underscore = _between(builder, block, (ord("_"), ord("_")))
         not_ascii = builder.icmp_signed("<", block, _splat(0))
-        word = builder.or_(alphanumeric, builder.or_(underscore, not_ascii))
-        return builder.bitcast(word, _WORD)
+        word = builder.or_(builder.or_(letters, digits), builder.or_(underscore, not_ascii))
+        masks = (builder.bitcast(word, _WORD), builder.bitcast(not_ascii, _WORD))
+        return context.make_tuple(builder, signature.return_type, masks)
 
-    return types.uint64(source, types.uint64, target, types.uint64), generate
+    return types.UniTuple(types.uint64, 2)(types.uint64, types.uint64), generate
+
+
+# What _fold_block knows: first, second and third bytes of characters, and what becomes of them. The rest of Unicode is
+# looked up in fold_table, character by character.
+_STAYS, _PLUS_32, _ODD, _NEXT_EVEN, _CROSSES, _SEPARATES, _IS_A_WORD = range(7)
+_KNOWN: tuple[tuple[int, tuple[tuple[int, int], ...]], ...] = (
+    (_SEPARATES, ((0xC2, 0xC2), (0x80, 0xA9))),
+    (_SEPARATES, ((0xC2, 0xC2), (0xAB, 0xB1))),
+    (_SEPARATES, ((0xC2, 0xC2), (0xB6, 0xB8))),
+    (_SEPARATES, ((0xC2, 0xC2), (0xBB, 0xBB))),
+    (_PLUS_32, ((0xC3, 0xC3), (0x80, 0x96))),
+    (_PLUS_32, ((0xC3, 0xC3), (0x98, 0x9E))),
+    (_STAYS, ((0xC3, 0xC3), (0x9F, 0xB6))),
+    (_STAYS, ((0xC3, 0xC3), (0xB8, 0xBF))),
+    (_ODD, ((0xC4, 0xC4), (0x80, 0xAF))),
+    (_NEXT_EVEN, ((0xC4, 0xC4), (0xB9, 0xBE))),
+    (_NEXT_EVEN, ((0xC5, 0xC5), (0x80, 0x88))),
+    (_ODD, ((0xC5, 0xC5), (0x8A, 0xB7))),
+    (_NEXT_EVEN, ((0xC5, 0xC5), (0xB9, 0xBE))),
+    (_STAYS, ((0xCE, 0xCE), (0xAC, 0xBF))),
+    (_STAYS, ((0xCF, 0xCF), (0x80, 0x81))),
+    (_ODD, ((0xCF, 0xCF), (0x82, 0x83))),  # the final sigma
+    (_STAYS, ((0xCF, 0xCF), (0x84, 0x8E))),
+    (_PLUS_32, ((0xD0, 0xD0), (0x90, 0x9F))),
+    (_CROSSES, ((0xD0, 0xD0), (0xA0, 0xAF))),
+    (_STAYS, ((0xD0, 0xD0), (0xB0, 0xBF))),
+    (_STAYS, ((0xD1, 0xD1), (0x80, 0x9F))),
+    (_STAYS, ((0xD7, 0xD7), (0x90, 0xAA))),  # Hebrew
+    (_STAYS, ((0xD8, 0xD8), (0xA0, 0xBF))),  # Arabic
+    (_STAYS, ((0xD9, 0xD9), (0x80, 0x8A))),
+    (_STAYS, ((0xD9, 0xDA), (0xB1, 0xBF))),
+    (_STAYS, ((0xDA, 0xDB), (0x80, 0x93))),
+    (_STAYS, ((0xDA, 0xDA), (0x94, 0xB0))),
+    (_ODD, ((0xE1, 0xE1), (0xB8, 0xB9), (0x80, 0xBF))),
+    (_ODD, ((0xE1, 0xE1), (0xBA, 0xBA), (0xA0, 0xBF))),  # Vietnamese
+    (_ODD, ((0xE1, 0xE1), (0xBB, 0xBB), (0x80, 0xBF))),
+    (_SEPARATES, ((0xE2, 0xE2), (0x80, 0x80), (0x80, 0xBF))),  # quotes and dashes
+    (_SEPARATES, ((0xE2, 0xE2), (0x94, 0x9C), (0x80, 0xBF))),  # boxes, blocks, bullets, dingbats
+    (_SEPARATES, ((0xE3, 0xE3), (0x80, 0x80), (0x80, 0x84))),
+    (_SEPARATES, ((0xE3, 0xE3), (0x80, 0x80), (0x88, 0xA0))),
+    (_IS_A_WORD, ((0xE3, 0xE3), (0x81, 0x81), (0x81, 0xBF))),
+    (_IS_A_WORD, ((0xE3, 0xE3), (0x82, 0x82), (0x80, 0x96))),
+    (_IS_A_WORD, ((0xE3, 0xE3), (0x82, 0x82), (0xA1, 0xBF))),
+    (_IS_A_WORD, ((0xE3, 0xE3), (0x83, 0x83), (0x80, 0xBA))),
+    (_SEPARATES, ((0xE3, 0xE3), (0x83, 0x83), (0xBB, 0xBB))),
+    (_IS_A_WORD, ((0xE3, 0xE3), (0x83, 0x83), (0xBC, 0xBF))),
+    (_IS_A_WORD, ((0xE3, 0xE3), (0x90, 0xBF), (0x80, 0xBF))),
+    (_IS_A_WORD, ((0xE4, 0xE4), (0x80, 0xB6), (0x80, 0xBF))),
+    (_IS_A_WORD, ((0xE4, 0xE4), (0xB8, 0xBF), (0x80, 0xBF))),
+    (_IS_A_WORD, ((0xE5, 0xE9), (0x80, 0xBF), (0x80, 0xBF))),
+    (_STAYS, ((0xEA, 0xEA), (0xB0, 0xBF), (0x80, 0xBF))),  # Hangul
+    (_STAYS, ((0xEB, 0xEC), (0x80, 0xBF), (0x80, 0xBF))),
+    (_STAYS, ((0xED, 0xED), (0x80, 0x9D), (0x80, 0xBF))),
+    (_SEPARATES, ((0xEF, 0xEF), (0xBC, 0xBC), (0x80, 0x8F))),  # full-width punctuation
+    (_SEPARATES, ((0xEF, 0xEF), (0xBC, 0xBC), (0x9A, 0xA0))),
+)
+
+
+# Scripts that are seldom mixed, by first bytes: Latin; Greek and Cyrillic; Hebrew and Arabic; Vietnamese; punctuation; Han
+# and Kana; Hangul; full-width forms.
+_GROUPS = (
+    (0xC2, 0xC5),
+    (0xCE, 0xD1),
+    (0xD7, 0xDB),
+    (0xE1, 0xE1),
+    (0xE2, 0xE2),
+    (0xE3, 0xE9),
+    (0xEA, 0xED),
+    (0xEF, 0xEF),
+)
+
+
+@_instruction
+def _fold_block(typing: Any, source: Any, target: Any, state: Any) -> Any:
+    """Folds the characters of ``_KNOWN`` in 64 bytes; ``target`` holds them with ASCII letters in lower case.
+
+    All arguments are addresses; ``state`` is that of eight words. Set there, a bit a byte: [0] bytes of separators,
+    [1] first bytes of characters that are words of their own, [2] first bytes of characters that are not known. From
+    [3] on stands what reaches into the next block.
+
+    Never inlined: its constants would push those of ``_classify`` out of the registers.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        name = builder.module.get_unique_name("fold_block")
+        function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [_WORD] * 3), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        inner = ir.IRBuilder(function.append_basic_block())
+        _generate_fold_block(inner, *function.args)
+        inner.ret_void()
+        builder.call(function, arguments)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, types.uint64), generate
+
+
+def _generate_fold_block(builder: Any, source: Any, target: Any, state: Any) -> None:
+    block = [_read(builder, source, distance=distance) for distance in range(3)]
+    slots = {
+        (kind, width): builder.alloca(_WORD) for kind in range(7) for width in (2, 3)
+    }  # masks of first bytes
+    for slot in slots.values():
+        builder.store(ir.Constant(_WORD, 0), slot)
+    for first, last in _GROUPS:
+        rules = [(kind, ranges) for kind, ranges in _KNOWN if first <= ranges[0][0] <= last]
+        is_there = builder.bitcast(_between(builder, block[0], (first, last)), _WORD)
+        with builder.if_then(builder.icmp_unsigned("!=", is_there, ir.Constant(_WORD, 0))):
+            for slot in {(kind, len(ranges)) for kind, ranges in rules}:
+                fitting = []
+                for kind, ranges in rules:
+                    if (kind, len(ranges)) == slot:
+                        fits = [_between(builder, *pair) for pair in zip(block, ranges, strict=False)]
+                        fitting.append(functools.reduce(builder.and_, fits))
+                found = builder.bitcast(functools.reduce(builder.or_, fitting), _WORD)
+                builder.store(builder.or_(builder.load(slots[slot]), found), slots[slot])
+    masks = {key: builder.load(slot) for key, slot in slots.items()}
+    no_bits = ir.Constant(_WORD, 0)
+    known = functools.reduce(builder.or_, masks.values())
+    leads = builder.bitcast(builder.icmp_unsigned(">=", block[0], _splat(0xC0)), _WORD)
+
+    def later(mask: Any, by: int) -> tuple[Any, Any]:
+        """A mask some bytes later, and what of it is in the next block."""
+        return builder.shl(mask, ir.Constant(_WORD, by)), builder.lshr(mask, ir.Constant(_WORD, _LANES - by))
+
+    def carried(slot: int, *parts: tuple[Any, Any]) -> Any:
+        here = [part for part, _ in parts]
+        before = _read(builder, state, _WORD, slot * 8)
+        _write(builder, functools.reduce(builder.or_, [part for _, part in parts]), state, slot * 8)
+        return functools.reduce(builder.or_, here, before)
+
+    two, three = masks[_SEPARATES, 2], masks[_SEPARATES, 3]
+    separators = carried(3, (two, no_bits), later(two, 1), (three, no_bits), later(three, 1), later(three, 2))
+    plus_32 = carried(4, later(masks[_PLUS_32, 2], 1))
+    odd = carried(5, later(masks[_ODD, 2], 1), later(masks[_ODD, 3], 2))
+    next_even = carried(6, later(masks[_NEXT_EVEN, 2], 1))
+    crosses = masks[_CROSSES, 2]
+    crossed = carried(7, later(crosses, 1))
+    _write(builder, separators, state)
+    _write(builder, masks[_IS_A_WORD, 3], state, 8)
+    _write(builder, builder.and_(leads, builder.not_(known)), state, 16)
+
+    folded = _read(builder, target)
+    bits = ir.VectorType(ir.IntType(1), _LANES)
+    one = builder.and_(folded, _splat(1))
+    for mask, changed in (
+        (plus_32, builder.add(folded, _splat(0x20))),
+        (odd, builder.or_(folded, _splat(1))),
+        (next_even, builder.add(folded, one)),
+        (crosses, builder.add(folded, _splat(1))),
+        (crossed, builder.sub(folded, _splat(0x20))),
+    ):
+        folded = builder.select(builder.bitcast(mask, bits), changed, folded)
+    _write(builder, folded, target)

@@ -76,8 +76,8 @@ def path(request: pytest.FixtureRequest) -> Path:
     return chosen
 
 
-def test_there_is_a_tour() -> None:
-    assert "01-tour.ipynb" in [path.name for path in NOTEBOOKS]
+def test_there_is_a_tour_and_one_notebook_on_duplicates() -> None:
+    assert [path.name for path in NOTEBOOKS] == ["01-tour.ipynb", "02-deduplication.ipynb"]
 
 
 def test_every_cell_was_run_once_in_order_without_an_error_or_a_warning(path: Path) -> None:

@@ -24,11 +24,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.deduplication import dedup
 from curate.measurement import content_hashes
 from curate.minhash import signatures
 from curate.overlap import Index, overlaps
 from curate.sources import Source, find_files, read_records
-from curate.verify import near_duplicates
 from filters.language import detect_language
 from filters.normalization import Normalize, normalize
 from filters.quality import score_quality, train_quality
@@ -84,9 +84,9 @@ def main() -> None:
             ("Gopher repetition signals", large, lambda c: text_signals(c, groups=("gopher_repetition",))),
             ("MinHash signatures (128)", large, signatures),
             ("overlap with evaluation items", large, lambda c: overlaps(c, index)),
-            ("content hash (XXH3-128)", large, content_hashes),
+            ("content fingerprint", large, content_hashes),
             ("normalisation (NFC, line ends)", large, lambda c: normalize(c, Normalize())),
-            ("near duplicates, whole", small, near_duplicates),
+            ("duplicates, whole", small, lambda c: dedup(pa.table({"text": c}))),
             ("language", small, detect_language),
             ("fastText quality score", small, lambda c: score_quality(c, model)),
         ):

@@ -164,7 +164,10 @@ def write_run(
     rows = decisions()
     linked = [
         {
-            **{name: row[name] for name in ("id", "source", "partner_id", "partner_source", "similarity")},
+            **{
+                name: row[name]
+                for name in ("id", "source", "partner_id", "partner_source", "similarity", "rule")
+            },
             "method": row["stage"],
             "outcome": "duplicate" if row["action"] == "drop" else "near_miss",
         }
@@ -199,7 +202,8 @@ def write_run(
 
 def pair(number: int, partner: int, similarity: float, method: str) -> dict[str, Any]:
     key = {"id": f"d{number:02d}", "source": "web", "partner_id": f"d{partner:02d}", "partner_source": "web"}
-    return {**key, "similarity": similarity, "method": method, "outcome": "duplicate"}
+    rule = {"exact": "exact.content_hash", "minhash": "minhash.jaccard"}[method]
+    return {**key, "similarity": similarity, "method": method, "rule": rule, "outcome": "duplicate"}
 
 
 @pytest.fixture(scope="session")

@@ -56,14 +56,14 @@ dedup: {minhash: {ngam: 5}}
 """
 FIVE_FAULTS = (
     "bad.yaml: $.sede: no such setting; did you mean 'seed'? "
-    "Allowed: sources, seed, ingest, normalize, measure, dedup, decontaminate, policy.",
+    "Allowed: sources, seed, ingest, normalize, measure, dedup, decontaminate, policy, output.",
     "bad.yaml: $.sources.web.txt: no such setting; did you mean 'text'? "
-    "Allowed: path, text, id, meta, priority, format.",
+    "Allowed: path, text, id, meta, priority, format, split.",
     "bad.yaml: $.ingest: max_quarantine_share: found 2.0; allowed: 0 to 1.",
     "bad.yaml: $.measure.signals[0]: found 'gophr' (text); did you mean 'gopher'? "
     "Allowed: 'gopher', 'gopher_repetition'.",
     "bad.yaml: $.dedup.minhash.ngam: no such setting; did you mean 'ngram'? "
-    "Allowed: threshold, ngram, recall, permutations.",
+    "Allowed: threshold, ngram, recall, permutations, similarity, near_miss, hash_family.",
 )
 
 
@@ -227,12 +227,19 @@ def test_a_number_that_no_float_holds_is_refused(number: float) -> None:
         (PolicySettings, {"use": ["gopher", "gopher"]}, "use: found ['gopher', 'gopher']; allowed: each once."),
         (SourcePolicy, {"use": ["gopher", "gopher"]}, "use: found ['gopher', 'gopher']; allowed: each once."),
         (Dedup, {"prefer": ["length", "length"]}, "prefer: found ['length', 'length']; allowed: each once."),
-        (Measure, {"signals": ["gopher_repetition"]}, "signals: found ['gopher_repetition']; 'gopher' must be among them"),
+        (Measure, {"signals": ["gopher", "gopher"]}, "signals: found ['gopher', 'gopher']; allowed: each once."),
+        (Dedup, {"by": ["url", "url"]}, "by: found ['url', 'url']; allowed: each once."),
+        (Dedup, {"index": ""}, "index: found an empty name; allowed: a directory, or null."),
+        (Dedup, {"memory": "1MB"}, "memory: found 1000000 bytes; allowed: 64 MiB or more."),
+        (MinHash, {"near_miss": 0.8}, "near_miss: found 0.8; allowed: above 0, below the threshold (0.8)."),
         (Decontaminate, {"against": {}}, "against: found an empty mapping; allowed: at least one evaluation set."),
         (Decontaminate, {"against": {"a": {"path": "x"}}, "ngram": 7}, "ngram: found 7; allowed: 8 to 64."),
         (Source, {"path": []}, "path: found (); allowed: a file, a glob pattern, or a list of them."),
-        (Source, {"path": "s3://bucket/x.jsonl"}, "path: found 's3://bucket/x.jsonl'; allowed: local files."),
-        (Source, {"path": "x", "text": ""}, "text, id, meta: found an empty name; allowed: the name of a field."),
+        (Source, {"path": "s3://bucket/x.jsonl"}, "path: found 's3://bucket/x.jsonl'; allowed: local files, or hf://datasets/OWNER/NAME"),
+        (Source, {"path": "x", "text": ""}, "text, id, meta, priority: found an empty name; allowed: the name of a field."),
+        (Source, {"path": "x", "priority": ""}, "text, id, meta, priority: found an empty name; allowed: the name of a field."),
+        (Source, {"path": "x", "split": "train[:9]"}, "split: found 'train[:9]'; allowed: the name of a split, such as 'train'."),
+        (Source, {"path": "hf://datasets/x"}, "path: found 'hf://datasets/x'; allowed for the hub: hf://datasets/OWNER/NAME"),
         (Source, {"path": "x", "meta": ["a", "a"]}, "meta: found ['a', 'a']; allowed: each field once."),
         (Source, {"path": "x", "priority": 10**30}, "priority: found 1000000000000000000000000000000; allowed: -10^9 to 10^9."),
         (CurateConfig, {"sources": {}, "seed": -1}, "seed: found -1; allowed: 0 to 4294967295."),
@@ -465,7 +472,7 @@ def test_show_config_prints_every_default_and_reads_no_data(
     for place, default, shown in found:
         assert shown == (list(default) if isinstance(default, tuple) else default), place
     assert printed["sources"]["web"] == {
-        "path": "no/such/*.jsonl", "text": "text", "id": None, "meta": [], "priority": 0, "format": None,
+        "path": "no/such/*.jsonl", "text": "text", "id": None, "meta": [], "priority": 0, "format": None, "split": None,
     }  # fmt: skip
     assert from_mapping(CurateConfig, printed) == load_config(tmp_path / "small.yaml", CurateConfig)
 
@@ -486,8 +493,9 @@ SOURCES = st.builds(
     text=NAMES,
     id=st.none() | NAMES,
     meta=st.lists(NAMES, unique=True).map(tuple),
-    priority=st.integers(-(10**9), 10**9),
+    priority=st.integers(-(10**9), 10**9) | NAMES,
     format=st.sampled_from([None, "jsonl", "csv", "text"]),
+    split=st.sampled_from([None, "train"]),
 )
 CONFIGURATIONS = st.builds(
     CurateConfig,

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import doctest
+import functools
+import gzip
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 import pytest
+import zstandard
 from datasketch import LeanMinHash, MinHash, MinHashLSH
 
 import curate.datasketch as ours
 from curate import minhash
+from curate.deduplication import dedup
 from curate.minhash import Bands
 from filters import words
 from filters.errors import ConfigError, DataError
 
+DOCUMENTS = Path(__file__).parents[1] / "data/documents"
 TEXTS = [
     "All human beings are born free and equal in dignity and rights.",
     "All human beings are born free and equal in dignity and in rights.",
@@ -159,3 +167,103 @@ def test_impossible_balanced_bands_are_refused() -> None:
         ours.balanced_bands(2)
     with pytest.raises(ConfigError, match=r"balanced_bands: threshold 0.9 with 2 permutations"):
         ours.balanced_bands(0.9, 2)
+
+
+# -- datasketch from end to end -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ngram", "seed"), [(5, 1), (2, 9), (1, 1)])
+def test_its_sketch_is_what_datasketch_signs_one_n_gram_at_a_time(ngram: int, seed: int) -> None:
+    texts, bands = [*TEXTS, "", None, "—"], Bands(13, 7)
+    made = ours.sketch_with_datasketch(pa.array(texts), bands=bands, ngram=ngram, seed=seed)
+    assert made.has_words.tolist() == [True] * len(TEXTS) + [False] * 3
+    assert not made.keys[len(TEXTS) :].any() and not made.bits[len(TEXTS) :].any()
+    for row, text in enumerate(TEXTS):
+        theirs = MinHash(num_perm=128, seed=seed, scheme="affine32")
+        found = [word for word, _, _ in words.split(text)]
+        for k in range(max(1, len(found) - ngram + 1)):
+            theirs.update(" ".join(found[k : k + ngram]).encode())
+        keys, _ = minhash.band_keys(theirs.hashvalues.astype(np.uint32)[None], bands)
+        assert np.array_equal(made.keys[row], keys[0])
+        assert np.array_equal(made.bits[row], theirs.hashvalues[:64] & 0xFF)
+
+
+def test_its_keys_are_equal_for_equal_words_and_depend_on_seed_and_salt() -> None:
+    texts, bands = pa.array(["one two", "One, two!", "two one"]), Bands(12, 5)
+    made = ours.sketch_with_datasketch(texts, bands=bands)
+    assert np.array_equal(made.keys[0], made.keys[1])
+    assert not (made.keys[0] == made.keys[2]).any()
+    assert not (made.keys == ours.sketch_with_datasketch(texts, bands=bands, seed=2).keys).any()
+    salted = ours.sketch_with_datasketch(texts, bands=bands, salt=np.array([1, 2, 1], np.uint64))
+    assert not (salted.keys[0] == salted.keys[1]).any()
+    assert not (made.keys == minhash.sketch(texts, bands=bands).keys).any()
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_its_sketch_reads_every_string_column(kind: pa.DataType) -> None:
+    expected = ours.sketch_with_datasketch(pa.array([*TEXTS, None]), bands=Bands(2, 3))
+    column = pa.array(["before", *TEXTS, None, "after"], kind).slice(1, len(TEXTS) + 1)
+    made = ours.sketch_with_datasketch(column, bands=Bands(2, 3))
+    assert all(np.array_equal(a, b) for a, b in zip(made, expected, strict=True))
+    empty = ours.sketch_with_datasketch(pa.array([], kind), bands=Bands(2, 3))
+    assert [part.shape for part in empty] == [(0, 2), (0,), (0, 64)]
+
+
+@functools.cache
+def sample_documents() -> tuple[str, ...]:
+    """Manuals in two versions and in two formats, and the declaration of human rights in 52 languages."""
+    texts = []
+    for path in sorted((DOCUMENTS / "postgresql").glob("*.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            texts += [json.loads(line)["text"] for line in file]
+    lines = zstandard.ZstdDecompressor().stream_reader((DOCUMENTS / "linux.jsonl.zst").read_bytes()).read()
+    texts += [json.loads(line)["text"] for line in lines.split(b"\n") if line]
+    with pa.OSFile(str(DOCUMENTS / "udhr.arrow")) as file:
+        texts += pa.ipc.open_file(file).read_all()["text"].to_pylist()
+    return tuple(text[:4000] for text in texts)
+
+
+@functools.cache
+def shingle_sets() -> tuple[frozenset[tuple[str, ...]], ...]:
+    sets = []
+    for text in sample_documents():
+        found = [word for word, _, _ in words.split(text)]
+        sets.append(frozenset(tuple(found[k : k + 5]) for k in range(max(1, len(found) - 4))))
+    return tuple(sets)
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.9])
+def test_both_families_remove_only_exact_duplicates_and_all_but_what_a_band_misses(threshold: float) -> None:
+    """Each family's bands miss other pairs, so the decisions may differ. What cannot differ:
+
+    every pair is exact, with a partner that stays; and a document whose shingles an earlier one has as well is removed,
+    since equal sets share all buckets of any family. The rest differs by the share that the curve leaves.
+    """
+    sets = shingle_sets()
+    table = pa.table({"text": list(sample_documents())})
+    ours_, theirs = (
+        dedup(table, threshold=threshold),
+        dedup(table, threshold=threshold, hash_family="datasketch"),
+    )
+    repeated = {row for row, own in enumerate(sets) if own in sets[:row]}
+    assert len(repeated) > 20
+    for found in (ours_, theirs):
+        removed = set(np.flatnonzero(~found.is_kept).tolist())
+        for decision in found.decisions.to_pylist():
+            row, partner = int(decision["id"]), int(decision["partner_id"])
+            assert found.is_kept[partner] and not found.is_kept[row]
+            assert decision["similarity"] == len(sets[row] & sets[partner]) / len(sets[row] | sets[partner])
+            assert decision["similarity"] >= threshold
+        assert repeated <= removed
+    n_removed = int((~ours_.is_kept).sum())
+    assert n_removed > len(repeated) + 5
+    assert (ours_.is_kept != theirs.is_kept).sum() <= 0.02 * n_removed
+    assert ours_.curve == theirs.curve
+
+
+def test_both_families_decide_alike_where_only_equal_sets_are_duplicates() -> None:
+    table = pa.table({"text": list(sample_documents())})
+    ours_, theirs = (dedup(table, threshold=1.0, hash_family=family) for family in ("words", "datasketch"))
+    assert (~ours_.is_kept).sum() > 20
+    assert ours_.decisions.equals(theirs.decisions)
+    assert set(ours_.decisions["rule"].to_pylist()) == {"exact.content_hash", "minhash.jaccard"}

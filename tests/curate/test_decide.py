@@ -14,46 +14,84 @@ from curate.decide import conservation_faults, decide_part
 from curate.duplicates import LINKS
 from curate.ingest import EDITS
 from curate.schema import DECISIONS, documents_schema
+from curate.shards import ShardWriter
+from curate.shuffle import read_mapped
 from curate.verdicts import VERDICTS
+
+Row = dict[str, Any]
 
 IDS = ["c", "a", "b", "e", "d", "f"]
 
 
 def decide(
-    folder: Path, *, verdicts: list[dict[str, Any]], links: list[list[dict[str, Any]]], edits: list[dict[str, Any]], first: int = 0
-) -> tuple[list[dict[str, Any]], list[str], dict[str, Any]]:  # fmt: skip
-    """One shard of six documents in two row groups, with its verdicts, links and edits; rows of links are global."""
+    folder: Path,
+    *,
+    verdicts: list[Row] | None,
+    links: list[list[Row]],
+    edits: list[Row] | None,
+    first: int = 0,
+    suffix: str = "parquet",
+    kept: bool = True,
+) -> tuple[list[Row], list[str], dict[str, Any]]:
+    """One shard of six documents in two groups, with its verdicts, links and edits; rows of links are global."""
     folder.mkdir(parents=True)
     documents = pa.table(
         {"id": IDS, "source": ["s"] * 6, "text": [f"text of {i}" for i in IDS]}, schema=documents_schema([])
     )
-    pq.write_table(documents, folder / "documents.parquet", row_group_size=4)
+    with ShardWriter(folder / f"documents.{suffix}", documents_schema([])) as writer:
+        writer.write(documents.slice(0, 4))
+        writer._flush()
+        writer.write(documents.slice(4))
     plain = {"source": "s", "action": "drop", "stage": "policy", "rule": "r"}
-    pq.write_table(
-        pa.Table.from_pylist([{**plain, "id": IDS[v["row"]], **v} for v in verdicts], VERDICTS),
-        folder / "verdicts.parquet",
-    )
-    pq.write_table(
-        pa.Table.from_pylist([{**plain, "id": IDS[e["row"]], "stage": "normalize", "rule": "normalize", "action": "edit", **e} for e in edits], EDITS),
-        folder / "edits.parquet",
-    )  # fmt: skip
-    paths = []
+    paths: dict[str, str | None] = {"verdicts": None, "edits": None}
+    if verdicts is not None:
+        paths["verdicts"] = str(folder / "verdicts.parquet")
+        rows = [{**plain, "id": IDS[v["row"]], **v} for v in verdicts]
+        pq.write_table(pa.Table.from_pylist(rows, VERDICTS), paths["verdicts"])
+    if edits is not None:
+        paths["edits"] = str(folder / "edits.parquet")
+        edited = {**plain, "stage": "normalize", "rule": "normalize", "action": "edit"}
+        pq.write_table(pa.Table.from_pylist([{**edited, "id": IDS[e["row"]], **e} for e in edits], EDITS), paths["edits"])  # fmt: skip
+    batches = []
     for number, rows in enumerate(links):
-        paths.append(str(folder / f"links-{number}.parquet"))
-        pq.write_table(pa.Table.from_pylist(rows, LINKS), paths[-1])
+        batches.append(str(folder / f"links-{number}.arrow"))
+        table = pa.Table.from_pylist([_with_key(row, first) for row in sorted(rows, key=_doc)], LINKS)
+        with pa.OSFile(batches[-1], "wb") as sink, pa.ipc.new_file(sink, LINKS) as file:
+            file.write_table(table)
     result = decide_part(
-        folder, documents=str(folder / "documents.parquet"), edits=str(folder / "edits.parquet"), verdicts=str(folder / "verdicts.parquet"),
-        links=paths, first=first, rows=6, threshold=0.8,
+        folder, documents=str(folder / f"documents.{suffix}"), **paths, links=batches, first=first, rows=6, threshold=0.8, kept=kept
     )  # fmt: skip
     decisions = pq.read_table(folder / "decisions.parquet")
     assert decisions.schema.equals(DECISIONS)
-    return decisions.to_pylist(), pq.read_table(folder / "kept.parquet")["id"].to_pylist(), result
+    stays = read_mapped(folder / "kept.arrow")["kept"].to_pylist()
+    assert (folder / "kept.parquet").exists() == kept
+    ids = [id_ for id_, stay in zip(IDS, stays, strict=True) if stay]
+    if kept:
+        assert pq.read_table(folder / "kept.parquet")["id"].to_pylist() == ids
+    return decisions.to_pylist(), ids, result
+
+
+def _doc(row: Row) -> int:
+    return row["doc"]
+
+
+def _with_key(row: Row, first: int) -> Row:
+    place = row["doc"] - first
+    return {**row, "id": IDS[place] if 0 <= place < 6 else "other", "source": "s"}
 
 
 def link(
-    doc: int, partner: str, *, outcome: str = "duplicate", method: str = "minhash", similarity: float = 0.9
-) -> dict[str, Any]:
-    return {"doc": doc, "partner": 0, "similarity": similarity, "method": method, "outcome": outcome, "partner_id": partner, "partner_source": "t"}  # fmt: skip
+    doc: int,
+    partner: str,
+    *,
+    outcome: str = "duplicate",
+    rule: str = "minhash.jaccard",
+    similarity: float = 0.9,
+) -> Row:
+    return {
+        "doc": doc, "partner": 0, "similarity": similarity, "method": rule.split(".")[0], "rule": rule, "outcome": outcome,
+        "partner_id": partner, "partner_source": "t",
+    }  # fmt: skip
 
 
 def test_documents_without_a_reason_are_kept_in_the_order_of_the_input(tmp_path: Path) -> None:
@@ -72,7 +110,11 @@ def test_one_reason_is_enough_and_all_of_them_are_written_down(tmp_path: Path) -
         ],
         links=[
             [link(103, "z")],
-            [link(101, "y", method="exact", similarity=1.0), link(99, "other"), link(106, "other")],
+            [
+                link(101, "y", rule="exact.content_hash", similarity=1.0),
+                link(99, "other"),
+                link(106, "other"),
+            ],
         ],
         edits=[{"row": 0, "detail": "nfc"}, {"row": 1, "detail": "newlines"}],
         first=100,
@@ -99,14 +141,32 @@ def test_a_duplicate_names_its_partner_its_similarity_and_the_bound(tmp_path: Pa
     decisions, _, _ = decide(
         tmp_path / "x",
         verdicts=[],
-        links=[[link(0, "p"), link(1, "q", method="exact", similarity=1.0)]],
+        links=[[link(0, "p"), link(1, "q", rule="exact.url", similarity=1.0)]],
         edits=[],
     )
     found = [
-        (d["id"], d["partner_source"], d["partner_id"], d["similarity"], d["value"], d["bound"])
+        (
+            d["id"],
+            d["stage"],
+            d["rule"],
+            d["partner_source"],
+            d["partner_id"],
+            d["similarity"],
+            d["value"],
+            d["bound"],
+        )
         for d in decisions
     ]
-    assert found == [("a", "t", "q", 1.0, 1.0, 1.0), ("c", "t", "p", 0.9, 0.9, 0.8)]
+    assert found == [
+        ("a", "exact", "exact.url", "t", "q", 1.0, 1.0, 1.0),
+        ("c", "minhash", "minhash.jaccard", "t", "p", 0.9, 0.9, 0.8),
+    ]
+
+
+def test_a_partner_in_an_index_is_told_with_its_generation(tmp_path: Path) -> None:
+    links = [[link(0, "p"), {**link(1, "old"), "generation": 12}]]
+    decisions, _, _ = decide(tmp_path / "x", verdicts=None, links=links, edits=None)
+    assert [(d["id"], d["detail"]) for d in decisions] == [("a", "generation 12 of the index"), ("c", None)]
 
 
 def test_an_edit_and_a_near_miss_drop_nothing(tmp_path: Path) -> None:
@@ -152,6 +212,27 @@ def test_a_shard_of_which_nothing_is_kept_is_a_shard(tmp_path: Path) -> None:
     )
     assert (len(decisions), kept, result["kept"], result["dropped"]) == (6, [], 0, 6)
     assert pq.read_schema(tmp_path / "x" / "kept.parquet").equals(documents_schema([]))
+
+
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_without_policy_and_edits_duplicates_alone_decide(suffix: str, kept: bool, tmp_path: Path) -> None:
+    decisions, stays, result = decide(
+        tmp_path / "x", verdicts=None, links=[[link(2, "p")]], edits=None, suffix=suffix, kept=kept
+    )
+    assert stays == ["c", "a", "e", "d", "f"]
+    assert [(d["id"], d["action"]) for d in decisions] == [("b", "drop")]
+    assert (result["kept"], result["dropped"], result["rules"]) == (5, 1, {"minhash.jaccard": 1})
+    if kept:
+        assert pq.read_metadata(tmp_path / "x" / "kept.parquet").row_group(0).column(0).compression == "ZSTD"
+        assert pq.read_schema(tmp_path / "x" / "kept.parquet").equals(documents_schema([]))
+
+
+def test_links_of_other_shards_are_left_alone(tmp_path: Path) -> None:
+    links = [[link(n, "p") for n in (0, 99, 106, 200)], [], [link(n, "q") for n in (100, 105)]]
+    decisions, stays, _ = decide(tmp_path / "x", verdicts=None, links=links, edits=None, first=100)
+    assert [(d["id"], d["partner_id"]) for d in decisions] == [("c", "q"), ("f", "q")]
+    assert stays == ["a", "b", "e", "d"]
 
 
 COUNTS = {"read": 10, "quarantined": 2, "documents": 8, "dropped": 3, "kept": 5}

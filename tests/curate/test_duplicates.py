@@ -1,9 +1,8 @@
-"""Duplicates of batches: who is preferred, and the same links however documents are cut into shards and batches."""
+"""Duplicates of one batch: who is preferred, which texts are compared, and what is written of a pair."""
 
 from __future__ import annotations
 
 import itertools
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,189 +13,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import group
-from curate.duplicates import duplicates_part, total_order
-from curate.group import cluster_part, group_part
-from curate.measurement import measure_part
-from curate.minhash import choose_bands
-from curate.schema import documents_schema
+from curate.duplicates import LINKS, _hit, duplicates_part, total_order
+from curate.group import MEMBERS, dealt_schema
+from curate.measurement import content_hashes
+from curate.schema import PAIRS, documents_schema
+from curate.shards import ShardWriter
+from curate.shuffle import Dealer, read_mapped
 
-Document = dict[str, Any]  # source, id, text, passing
-
-
-def jaccard(a: str, b: str, ngram: int = 2) -> float:
-    def shingles(text: str) -> set[tuple[str, ...]]:
-        words = re.findall(r"\w+", text.lower())
-        return {tuple(words[i : i + ngram]) for i in range(max(1, len(words) - ngram + 1))}
-
-    return len(shingles(a) & shingles(b)) / len(shingles(a) | shingles(b))
+Row = dict[str, Any]
 
 
-def find_links(
-    folder: Path, documents: list[Document], *, shards: int = 1, partitions: int = 1, threshold: float = 0.6, minhash: bool = True,
-    prefer: tuple[str, ...] = ("priority", "quality", "length"), priorities: dict[str, int] | None = None,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
-    """Measure, group, cluster and verify; links and pairs of all batches."""
-    bands = choose_bands(threshold)
-    searched = {"ngram": 2, "permutations": -(-bands.permutations // 64) * 64, "bands": bands.bands, "rows": bands.rows, "seed": 0}  # fmt: skip
-    cuts = [len(documents) * i // shards for i in range(shards + 1)]
-    paths: dict[str, list[str]] = {name: [] for name in ("documents", "signals", "keys", "passing")}
-    for number, (start, stop) in enumerate(itertools.pairwise(cuts)):
-        out = folder / f"shard-{number}"
-        out.mkdir()
-        rows = [{name: d[name] for name in ("id", "source", "text")} for d in documents[start:stop]]
-        pq.write_table(
-            pa.Table.from_pylist(rows, documents_schema([])), out / "documents.parquet", row_group_size=3
-        )
-        measure_part(
-            out, documents=str(out / "documents.parquet"), first=start, signals=["gopher"], language=False, quality_model=None,
-            dedup={"exact": True, "minhash": searched if minhash else None}, partitions=partitions,
-        )  # fmt: skip
-        pq.write_table(pa.table({"passing": pa.array([d.get("passing", True) for d in documents[start:stop]], pa.bool_())}), out / "passing.parquet")  # fmt: skip
-        for name in paths:
-            paths[name].append(str(out / f"{name}.{'arrow' if name == 'keys' else 'parquet'}"))
-    members = []
-    for number in range(partitions):
-        (folder / f"group-{number}").mkdir()
-        group_part(folder / f"group-{number}", keys=paths["keys"], partition=number)
-        members.append(str(folder / f"group-{number}" / "members.parquet"))
-    (folder / "cluster").mkdir()
-    clusters = cluster_part(
-        folder / "cluster", members=members, signals=paths["signals"], documents=len(documents)
-    )
-    links: list[dict[str, Any]] = []
-    pairs: list[dict[str, Any]] = []
-    for batch in range(clusters["batches"]):
-        out = folder / f"batch-{batch}"
-        out.mkdir()
-        result = duplicates_part(
-            out, batch=batch, clusters=str(folder / "cluster" / "clusters.parquet"), members=members, documents=paths["documents"],
-            signals=paths["signals"], passing=paths["passing"], firsts=cuts[:-1], priorities=priorities or {d["source"]: 0 for d in documents},
-            prefer=prefer, threshold=threshold if minhash else 1.0, ngram=2,
-        )  # fmt: skip
-        links += pq.read_table(out / "links.parquet").to_pylist()
-        pairs += pq.read_table(out / "pairs.parquet").to_pylist()
-        assert result["pairs"] == pq.read_metadata(out / "links.parquet").num_rows
-    return sorted(links, key=lambda link: link["doc"]), pairs
-
-
-def document(id: str, text: str, source: str = "s", **more: Any) -> Document:
-    return {"id": id, "source": source, "text": text, **more}
-
-
-def dropped(links: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
-    return [
-        (link["doc"], link["partner"], link["method"]) for link in links if link["outcome"] == "duplicate"
-    ]
-
-
-LONG = "the quick brown fox jumps over the lazy dog and runs far away into the deep dark wood"
-NEAR = LONG + " today"  # one shingle more: 17 of 18
-FAR = "entirely other words that nobody would take for the same thing at all in any case"
-
-
-def test_a_copy_and_a_near_copy_go_for_the_preferred_document(tmp_path: Path) -> None:
-    links, pairs = find_links(
-        tmp_path, [document("a", LONG), document("b", FAR), document("c", LONG), document("d", NEAR)]
-    )
-    # the longest text is preferred
-    assert dropped(links) == [(0, 3, "minhash"), (2, 3, "minhash")]
-    assert [link["similarity"] for link in links] == [pytest.approx(17 / 18, abs=1e-12)] * 2
-    assert [(p["id"], p["partner_id"], p["outcome"]) for p in pairs] == [
-        ("a", "d", "duplicate"),
-        ("c", "d", "duplicate"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("prefer", "kept"),
-    [(("priority", "quality", "length"), "c"), (("length", "priority"), "d"), (("quality",), "a"), ((), "a")],
-)
-def test_preferences_decide_which_copy_stays_and_ties_go_to_the_smaller_key(
-    prefer: tuple[str, ...], kept: str, tmp_path: Path
-) -> None:
-    documents = [
-        document("b", LONG, "t"),
-        document("a", LONG, "s"),
-        document("c", LONG, "z"),
-        document("d", NEAR, "y"),
-    ]
-    links, _ = find_links(tmp_path, documents, prefer=prefer, priorities={"s": 0, "t": 0, "z": 5, "y": -3})
-    assert {link["partner_id"] for link in links} == {kept}
-    assert len(links) == 3
-
-
-def test_a_document_that_fails_the_policy_is_nobodys_reason_to_go(tmp_path: Path) -> None:
-    documents = [document("a", LONG, passing=False), document("b", LONG), document("c", LONG, passing=False)]
-    links, _ = find_links(tmp_path, documents)
-    assert [(link["doc"], link["partner_id"], link["similarity"]) for link in links] == [
-        (0, "b", 1.0),
-        (2, "b", 1.0),
-    ]
-    (tmp_path / "none").mkdir()
-    assert find_links(tmp_path / "none", [document(i, LONG, passing=False) for i in "ab"]) == ([], [])
-
-
-def test_without_near_duplicates_only_copies_are_found(tmp_path: Path) -> None:
-    links, _ = find_links(tmp_path, [document("a", LONG), document("b", NEAR), document("c", LONG), document("d", ""), document("e", "")], minhash=False)  # fmt: skip
-    assert dropped(links) == [(2, 0, "exact"), (4, 3, "exact")]
-
-
-WORDS = st.sampled_from(["ant", "bee", "cow", "dog", "elk"])
-SOME = st.lists(WORDS, max_size=9).map(" ".join)
-CORPUS = st.lists(st.tuples(SOME, st.sampled_from(["s", "t"]), st.booleans()), max_size=14)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    corpus=CORPUS,
-    shards=st.integers(1, 4),
-    partitions=st.sampled_from([1, 4]),
-    budget=st.sampled_from([1, 40]),
-)
-def test_shards_partitions_and_batches_change_no_link(
-    corpus: list[tuple[str, str, bool]],
-    shards: int,
-    partitions: int,
-    budget: int,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    documents = [
-        document(f"d{i:02}", text, source, passing=passing)
-        for i, (text, source, passing) in enumerate(corpus)
-    ]
-    whole = find_links(tmp_path_factory.mktemp("whole"), documents)[0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group, "BATCH_TEXT_BYTES", budget)
-        cut = find_links(tmp_path_factory.mktemp("cut"), documents, shards=shards, partitions=partitions)[0]
-    assert cut == whole
-    gone = {link["doc"] for link in whole if link["outcome"] == "duplicate"}
-    for link in whole:
-        own, partner = documents[link["doc"]], documents[link["partner"]]
-        assert (link["partner_id"], link["partner_source"]) == (partner["id"], partner["source"])
-        assert partner["passing"]
-        assert link["partner"] not in gone
-        assert link["similarity"] == pytest.approx(
-            1.0 if link["method"] == "exact" else jaccard(own["text"], partner["text"]), abs=1e-12
-        )
-        assert (link["similarity"] >= 0.6) == (link["outcome"] == "duplicate")
-        assert (link["method"] == "exact") <= (own["text"] == partner["text"])
-    texts = [d["text"] for i, d in enumerate(documents) if i not in gone and d["passing"]]
-    assert len(texts) == len(set(texts))
-
-
-def order_by_hand(rows: list[dict[str, Any]], prefer: list[str]) -> list[int]:
+def order_by_hand(rows: list[Row], prefer: list[str]) -> list[int]:
     def rank(i: int) -> tuple[Any, ...]:
         row = rows[i]
+        quality = row["quality"]
         better = {
             "priority": -row["priority"],
             "length": -row["length"],
-            "quality": 1.0 if np.isnan(row["quality"]) else -row["quality"],
+            "quality": 1.0 if quality is None or np.isnan(quality) else -quality,
         }
         return (
+            row["generation"] or 10**9,
             not row["passing"],
             *(better[name] for name in prefer),
             row["source"].encode(),
+            row["position"],
             row["id"].encode(),
         )
 
@@ -206,36 +47,181 @@ def order_by_hand(rows: list[dict[str, Any]], prefer: list[str]) -> list[int]:
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
+            "generation": st.sampled_from([0, 0, 1, 2]),
             "passing": st.booleans(),
-            "priority": st.sampled_from([-(10**9), -1, 0, 10**9]),
-            "quality": st.sampled_from([float("nan"), 0.0, 0.5, 1.0]),
+            "priority": st.sampled_from([-float("inf"), -(1e9), -1.0, 0.0, 1e9]),
+            "quality": st.sampled_from([None, float("nan"), 0.0, 0.5, 1.0]),
             "length": st.integers(0, 3),
             "source": st.sampled_from(["a", "B", "é"]),
+            "position": st.integers(0, 2),
             "id": st.text(st.characters(exclude_categories=["Cs"]), max_size=2),
         }
     ),
     max_size=10,
-    unique_by=lambda row: (row["source"], row["id"]),
+    unique_by=lambda row: (row["generation"], row["source"], row["id"]),
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     rows=ROWS,
     prefer=st.permutations(["priority", "quality", "length"]).flatmap(
         lambda p: st.integers(0, 3).map(lambda n: p[:n])
     ),
 )
-def test_the_order_is_total_and_that_of_the_preferences(
-    rows: list[dict[str, Any]], prefer: list[str]
-) -> None:
-    found = total_order(
-        passing=np.array([r["passing"] for r in rows], bool),
-        priority=np.array([r["priority"] for r in rows], np.int64),
-        quality=np.array([r["quality"] for r in rows], np.float64),
-        length=np.array([r["length"] for r in rows], np.int64),
-        source=pa.chunked_array([[r["source"] for r in rows]], pa.string()),
-        id=pa.chunked_array([[r["id"] for r in rows]], pa.string()),
-        prefer=prefer,
+def test_the_order_is_total_and_that_of_the_preferences(rows: list[Row], prefer: list[str]) -> None:
+    table = pa.Table.from_pylist(
+        [{name: value for name, value in row.items() if name != "passing"} for row in rows],
+        pa.schema([f for f in dealt_schema([]) if f.name not in ("doc", "content_hash")]),
     )
+    found = total_order(table, passing=np.array([r["passing"] for r in rows], bool), prefer=prefer)
     assert found.tolist() == order_by_hand(rows, prefer)
+
+
+@settings(max_examples=80, deadline=None)
+@given(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=6), data=st.data())
+def test_only_chunks_with_a_chosen_row_are_taken_and_rows_stay_what_they_were(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    numbers = itertools.count()
+    chunks = [pa.array([f"{next(numbers)}" for _ in range(size)], pa.large_string()) for size in sizes]
+    total = sum(sizes)
+    rows = np.array(sorted(data.draw(st.sets(st.integers(0, max(0, total - 1)), max_size=total))), np.int64)
+    taken, places = _hit(chunks, rows)
+    column = pa.chunked_array(taken, pa.large_string())
+    assert column.take(pa.array(places)).to_pylist() == [str(row) for row in rows]
+    assert len(taken) == len({int(np.searchsorted(np.cumsum(sizes), row, side="right")) for row in rows})
+
+
+LONG = "the quick brown fox jumps over the lazy dog and runs far away into the deep dark wood"
+NEAR = LONG + " today"  # one shingle more: 17 of 18
+NEAR_MISS = LONG + " where nobody has ever seen it or heard of it again"
+
+
+def write_dealt(path: Path, rows: list[Row], *, texts: bool) -> str:
+    schema = dealt_schema(["url"], texts=texts)
+    with Dealer(path, schema, 1) as dealer:
+        dealer.add(pa.Table.from_pylist(rows, schema), np.zeros(len(rows), np.int32))
+    return str(path)
+
+
+def write_members(path: Path, buckets: list[tuple[int, int]]) -> str:
+    with Dealer(path, MEMBERS, 1) as dealer:
+        columns = [np.array([b[i] for b in buckets], np.int64) for i in (0, 1)]
+        dealer.add_pairs(*columns, np.zeros(len(buckets), np.int32))
+    return str(path)
+
+
+def known(doc: int, text: str, **more: Any) -> Row:
+    hashed = content_hashes(pa.array([text]))[0].as_py()
+    plain = {
+        "doc": doc, "generation": 0, "id": f"d{doc}", "source": "s", "text": text, "content_hash": hashed, "by_url": None,
+        "priority": 0.0, "quality": None, "length": len(text), "position": 0,
+    }  # fmt: skip
+    return {**plain, **more}
+
+
+NEAR_SETTINGS = {"threshold": 0.9, "ngram": 2, "near_miss": 0.5, "similarity": "jaccard"}
+
+
+def verify(folder: Path, **changes: Any) -> tuple[list[Row], dict[str, Any]]:
+    folder.mkdir(exist_ok=True)
+    arguments: dict[str, Any] = {
+        "batch": 0, "batches": 1, "passing": None, "exact": True, "by": [], "scope": "across", "prefer": [],
+        "minhash": NEAR_SETTINGS, "memory": 1 << 26,
+    }  # fmt: skip
+    result = duplicates_part(folder, **{**arguments, **changes})
+    links = read_mapped(folder / "links.arrow")
+    assert links.schema == LINKS
+    pairs = pq.read_table(folder / "pairs.parquet")
+    assert pairs.schema == PAIRS
+    assert pairs.to_pylist() == links.select(PAIRS.names).to_pylist()
+    return links.to_pylist(), result
+
+
+def test_texts_that_were_dealt_and_texts_that_are_mapped_give_the_same_links(tmp_path: Path) -> None:
+    texts = ["unlike", LONG, NEAR, "other", LONG, NEAR_MISS]
+    candidates = [1, 2, 4, 5]
+    rows = [known(10 + doc, texts[doc]) for doc in candidates]
+    members = write_members(tmp_path / "members.arrow", [(2 * n, 10 + d) for n in (0, 3) for d in candidates])
+    with ShardWriter(tmp_path / "documents.arrow", documents_schema([])) as writer:
+        for start in range(0, 6, 2):
+            own = [{"id": f"d{d}", "source": "s", "text": texts[d]} for d in (start, start + 1)]
+            writer.write(pa.Table.from_pylist(own, documents_schema([])))
+            writer._flush()
+    common = {"members": [members], "firsts": [10], "shards": 1, "total": 16}
+    dealt = write_dealt(tmp_path / "with.arrow", rows, texts=True)
+    first, result = verify(tmp_path / "a", dealt=[dealt], documents=[None], **common)
+    lean = write_dealt(tmp_path / "without.arrow", rows, texts=False)
+    second, again = verify(
+        tmp_path / "b", dealt=[lean], documents=[str(tmp_path / "documents.arrow")], **common
+    )
+    assert (first, result) == (second, again)
+    assert [(r["doc"], r["partner"], r["rule"], r["outcome"]) for r in first] == [
+        (12, 11, "minhash.jaccard", "duplicate"),
+        (14, 11, "exact.content_hash", "duplicate"),
+        (15, 11, "minhash.jaccard", "near_miss"),
+    ]
+    assert [(r["id"], r["source"], r["partner_id"], r["partner_source"]) for r in first] == [
+        (f"d{doc}", "s", "d11", "s") for doc in (12, 14, 15)
+    ]
+    assert {r["generation"] for r in first} == {None}
+    assert first[0]["similarity"] == pytest.approx(17 / 18, abs=1e-12)
+    assert (result["rows"], result["settled"], result["largest_bucket"]) == (4, 0, 4)
+
+
+def test_documents_of_an_index_stay_and_come_first(tmp_path: Path) -> None:
+    new = write_dealt(tmp_path / "new.arrow", [known(0, LONG, priority=9.0), known(1, NEAR)], texts=True)
+    old = [known(7, NEAR, generation=2, id="old2"), known(8, NEAR, generation=1, id="old1", source="gone")]
+    with ShardWriter(tmp_path / "index.arrow", documents_schema([])) as writer:
+        writer.write(
+            pa.table([["x", "old2", "old1"], ["s", "s", "gone"], ["", NEAR, NEAR]], documents_schema([]))
+        )
+    members = write_members(
+        tmp_path / "members.arrow", [(0, 0), (0, 1), (0, 7), (0, 8), (3, 1), (3, 7), (3, 8)]
+    )
+    links, result = verify(
+        tmp_path / "out", dealt=[new, write_dealt(tmp_path / "old.arrow", old, texts=False)],
+        documents=[None, str(tmp_path / "index.arrow")], members=[members], firsts=[0, 6], shards=1, total=2, prefer=["priority"],
+    )  # fmt: skip
+    found = [tuple(r[n] for n in ("doc", "partner", "partner_id", "partner_source", "generation", "rule")) for r in links]  # fmt: skip
+    assert found == [
+        (0, 8, "old1", "gone", 1, "minhash.jaccard"),
+        (1, 8, "old1", "gone", 1, "exact.content_hash"),
+    ]
+    assert (result["rows"], result["settled"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("scope", "rule", "expected"), [("across", "url", [(1, 0), (2, 0)]), ("within", "url", [(2, 1)]), ("across", None, []), ("within", None, [])]
+)  # fmt: skip
+def test_equal_fields_make_duplicates_within_or_across_sources_and_nulls_never(
+    scope: str, rule: str | None, expected: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    url = content_hashes(pa.array(["http://a"]))[0].as_py()
+    rows = [known(0, "a b", by_url=url), known(1, "c d", by_url=url, source="t"), known(2, "e f", by_url=url, source="t")]  # fmt: skip
+    rows += [known(3, "g h"), known(4, "i j")]
+    members = write_members(tmp_path / "m.arrow", [(1, n) for n in range(5)])
+    links, result = verify(
+        tmp_path / "out", dealt=[write_dealt(tmp_path / "d.arrow", rows, texts=True)], documents=[None], members=[members],
+        firsts=[0], shards=1, total=5, scope=scope, by=[rule] if rule else [], minhash=None,
+    )  # fmt: skip
+    assert [(r["doc"], r["partner"]) for r in links] == expected
+    assert {(r["rule"], r["similarity"], r["method"]) for r in links} <= {("exact.url", 1.0, "exact")}
+    assert result["compared_pairs"] == 0  # a shared field makes no candidates
+
+
+def test_who_does_not_pass_is_read_from_the_shards_of_the_batch(tmp_path: Path) -> None:
+    rows = [known(1, LONG), known(5, LONG), known(6, LONG)]
+    for name, passing in (("a", [True, False, True]), ("c", [True, False, True])):
+        pq.write_table(pa.table({"passing": passing}), tmp_path / f"{name}.parquet")
+    passing = [str(tmp_path / f"{name}.parquet") for name in ("a", "missing", "c")]
+    links, _ = verify(
+        tmp_path / "out", dealt=[write_dealt(tmp_path / "d.arrow", rows, texts=True), *_nothing(tmp_path, 2)], documents=[None] * 3,
+        members=[write_members(tmp_path / "m.arrow", [(1, 1), (1, 5), (1, 6)])], firsts=[0, 3, 4], shards=3, total=7, passing=passing,
+    )  # fmt: skip
+    assert [(r["doc"], r["partner"]) for r in links] == [(1, 6), (5, 6)]
+
+
+def _nothing(folder: Path, count: int) -> list[str]:
+    return [write_dealt(folder / f"nothing-{n}.arrow", [], texts=True) for n in range(count)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 import sys
@@ -9,8 +11,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import xxhash
 
-from curate.engine import Finished, Run, Step, clean, digest_of
+from curate.engine import Finished, Run, Step, clean, digest_of, quick_digest
 from filters.errors import ConfigError, DataError, RunError
 
 PARTS = """
@@ -121,6 +124,33 @@ def test_a_part_whose_files_were_damaged_is_run_again(tmp_path: Path, parts: str
     assert run_letters(tmp_path / "run", letters(parts)) == finished
     assert victim.read_text() == "b"
     assert calls(tmp_path) == ["a", "b", "b", "c"]
+
+
+@pytest.mark.parametrize("damage", ["delete", "empty", "overwrite"])
+def test_private_files_are_hashed_another_way_and_their_damage_is_found_too(
+    tmp_path: Path, parts: str, damage: str
+) -> None:
+    plain = run_letters(tmp_path / "plain", letters(parts))
+    step = dataclasses.replace(letters(parts), private=("text.txt", "other.txt"))
+    finished = run_letters(tmp_path / "run", step)
+    hashes = [xxhash.xxh3_128_hexdigest(letter.encode()) for letter in "abc"]
+    assert finished.hashes("text.txt") == [f"xxh3:{digest}" for digest in hashes]
+    assert plain.hashes("text.txt") == [hashlib.sha256(letter.encode()).hexdigest() for letter in "abc"]
+    os.utime(finished.paths("text.txt")[0], (1, 1))  # looks changed, and is not
+    victim = finished.paths("text.txt")[1]
+    if damage == "delete":
+        victim.unlink()
+    else:
+        victim.write_text("" if damage == "empty" else "x")
+    assert run_letters(tmp_path / "run", step) == finished
+    assert victim.read_text() == "b"
+    assert calls(tmp_path) == ["a", "a", "b", "b", "b", "c", "c"]
+
+
+def test_a_private_file_larger_than_a_block_is_hashed_as_a_whole(tmp_path: Path) -> None:
+    data = os.urandom(1 << 10) * ((3 << 10) + 1)
+    (tmp_path / "big").write_bytes(data)
+    assert quick_digest(tmp_path / "big") == f"xxh3:{xxhash.xxh3_128_hexdigest(data)}"
 
 
 def test_files_that_were_copied_elsewhere_are_taken_for_what_they_hold(tmp_path: Path, parts: str) -> None:

@@ -141,7 +141,7 @@ def test_examples_are_the_two_nearest_to_the_bound_and_the_farthest(run: Path) -
 def test_a_text_is_read_from_before_the_span_that_it_shows(run: Path, toy: SimpleNamespace) -> None:
     (example,) = findings.choose_examples(run)["decontaminate.ngram_overlap"]
     assert (example.span, example.start) == ((24_027, 24_045), 23_877)
-    texts = findings.read_texts(run, [example])
+    texts = findings.read_texts(findings.shards_of(run, "documents"), [example])
     assert texts == {(("web", "d06"), 23_877): toy.texts()["web", 6][23_877 : 23_877 + findings.WINDOW]}
 
 
@@ -202,12 +202,13 @@ def test_a_removed_duplicate_is_verified_by_a_similar_enough_pair_with_its_partn
     assert found == findings.Verified(exact=2, minhash=1, confirmed=3 - unverified)
 
 
-def test_a_near_duplicate_whose_partner_was_dropped_as_well_is_not_verified(
-    tmp_path: Path, toy: SimpleNamespace
+@pytest.mark.parametrize(("detail", "confirmed"), [(None, 2), ("generation 1 of the index", 3)])
+def test_a_near_duplicate_whose_partner_was_dropped_as_well_is_not_verified_unless_the_partner_is_in_the_index(
+    tmp_path: Path, toy: SimpleNamespace, detail: str | None, confirmed: int
 ) -> None:
     changes = copy.deepcopy(toy.drops["web", 11][0])
-    changes["partner"] = 5  # dropped by the quality stage
-    row = {"id": "d11", "source": "web", "action": "drop", **changes}
+    changes["partner"] = 5  # dropped by the quality stage; the index may hold another document of that key
+    row = {"id": "d11", "source": "web", "action": "drop", **changes, "detail": detail}
     row |= {"partner_source": "web", "partner_id": f"d{row.pop('partner'):02d}"}
     pairs = [toy.pair(8, 7, 1, "exact"), toy.pair(9, 7, 1, "exact"), toy.pair(11, 5, 0.9, "minhash")]
     run = toy.write(tmp_path / "run", pairs=pairs)
@@ -215,4 +216,27 @@ def test_a_near_duplicate_whose_partner_was_dropped_as_well_is_not_verified(
     table = [row if (r["source"], r["id"], r["stage"]) == ("web", "d11", "minhash") else r for r in table]
     pq.write_table(pa.Table.from_pylist(table, DECISIONS), run / "decisions" / "part-000000.parquet")
     found = findings.verify_duplicates(run, fate_of(run), toy.manifest())
-    assert found == findings.Verified(exact=2, minhash=1, confirmed=2)
+    assert found == findings.Verified(exact=2, minhash=1, confirmed=confirmed)
+
+
+def test_the_documents_with_the_most_copies_come_first_and_ties_go_by_their_keys(
+    tmp_path: Path, toy: SimpleNamespace
+) -> None:
+    pairs = [
+        toy.pair(8, 7, 1.0, "exact"),
+        toy.pair(11, 10, 0.9, "minhash"),
+        toy.pair(12, 10, 0.85, "minhash"),
+        toy.pair(13, 1, 1.0, "exact"),
+        {**toy.pair(14, 7, 0.5, "minhash"), "outcome": "near_miss"},
+    ]
+    run = toy.write(tmp_path / "run", pairs=pairs, parts=2)
+    found = [(c.key, c.exact, c.near, c.lowest) for c in findings.largest_clusters(run, 3)]
+    assert found == [(("web", "d10"), 0, 2, 0.85), (("web", "d01"), 1, 0, 1.0), (("web", "d07"), 1, 0, 1.0)]
+    assert len(findings.largest_clusters(run, 2)) == 2
+
+
+def test_the_texts_of_a_pair_are_found_by_their_ids(run: Path, toy: SimpleNamespace) -> None:
+    examples = findings.choose_examples(run)
+    chosen = [*examples["minhash.jaccard"], *examples["decontaminate.ngram_overlap"]]
+    found = findings.find_pair_texts(findings.shards_of(run, "documents"), chosen)
+    assert found == {examples["minhash.jaccard"][0]: (toy.texts()["web", 11], toy.texts()["web", 10])}

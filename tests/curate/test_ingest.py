@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from curate import ingest, sources
 from curate.__main__ import main
 from curate.config import from_mapping, to_mapping
-from curate.ingest import documents_part, group_files, identify_part, ingest_part
+from curate.ingest import document_file, documents_part, group_files, identify_part, ingest_part
 from curate.pipeline import Curated, run_curation
 from curate.settings import CurateConfig
-from curate.sources import Source, find_files
+from curate.shards import count_rows, read_groups
+from curate.sources import Source, file_arguments, find_files
 from filters.errors import DataError
 from filters.normalization import Normalize
 
@@ -56,20 +57,22 @@ def rows(run: Curated, folder: str) -> list[dict[str, Any]]:
 
 
 def ingest_source(
-    home: Path, pattern: str, *, meta: Sequence[str] = (), **options: Any
-) -> dict[str, list[dict[str, Any]]]:
+    home: Path, pattern: str | Sequence[str], *, meta: Sequence[str] = (), lean: bool = False, normalize: Normalize | None = None, **options: Any
+) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
     """Documents, origins, edits and quarantine of one source after all three steps, and the counts of the first."""
     source = from_mapping(Source, {"path": pattern, **options})
     results, homes = [], []
     for number, files in enumerate(group_files(find_files("web", source))):
         out = home / f"ingest-{number}"
-        out.mkdir()
-        entries = [{"path": str(f.path), "relative": f.relative, "format": f.format, "compression": f.compression} for f in files]  # fmt: skip
-        results.append(ingest_part(out, name="web", source=to_mapping(source), files=entries, normalize=to_mapping(Normalize()), meta=meta))  # fmt: skip
+        out.mkdir(parents=True)
+        entries = [file_arguments(f) for f in files]
+        results.append(
+            ingest_part(out, name="web", source=to_mapping(source), files=entries, normalize=to_mapping(normalize or Normalize()), meta=meta, lean=lean)
+        )  # fmt: skip
         homes.append(str(out))
     (home / "identify").mkdir()
-    identified = identify_part(home / "identify", documents=[f"{h}/documents.parquet" for h in homes], parts=list(range(len(homes))))  # fmt: skip
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in PARTS}
+    identified = identify_part(home / "identify", documents=[str(document_file(h)) for h in homes], parts=list(range(len(homes))))  # fmt: skip
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (*PARTS, "priority")}
     repeated = 0
     for number in range(len(homes)):
         out = home / f"documents-{number}"
@@ -78,8 +81,16 @@ def ingest_source(
             out, part=number, ingested=homes, repeated=str(home / "identify" / "repeated.parquet")
         )
         repeated += result["repeated"]
-        for name in PARTS:
-            found[name] += pq.read_table(out / f"{name}.parquet").to_pylist()
+        assert document_file(out).suffix == (".arrow" if lean else ".parquet")
+        files_there = [
+            document_file(out),
+            *(out / f"{n}.parquet" for n in PARTS[1:]),
+            *out.glob("priority.arrow"),
+        ]
+        assert sorted(files_there) == sorted(out.iterdir())
+        for path in files_there:
+            found[path.stem] += [row for group in read_groups(path) for row in group.to_pylist()]
+        assert result["rows"] == count_rows(document_file(out))
     assert repeated == identified["repeated"]
     assert sum(r["read"] for r in results) == len(found["documents"]) + len(found["quarantine"])
     found["results"] = results
@@ -309,7 +320,154 @@ def test_an_edit_is_a_decision_that_names_what_was_done(tmp_path: Path) -> None:
     ]
 
 
+# -- priorities of single documents --------------------------------------------------------------------------
+
+
+def test_a_priority_may_stand_in_a_field_of_each_document(tmp_path: Path) -> None:
+    values = [
+        3,
+        "2.5",
+        None,
+        -1e3,
+        " +7. ",
+        "",
+        ".5e1",
+        "many",
+        "1e999",
+        "nan",
+        True,
+        [1],
+        "0x10",
+        "1_000",
+        "٣",
+    ]
+    write(tmp_path / "a.jsonl", [{"id": f"d{i}", "text": "t", "stars": v} for i, v in enumerate(values)])
+    found = ingest_source(tmp_path, f"{tmp_path}/a.jsonl", id="id", priority="stars")
+    numbers = dict(
+        zip((d["id"] for d in found["documents"]), (p["priority"] for p in found["priority"]), strict=True)
+    )
+    low = float("-inf")
+    assert numbers == {"d0": 3.0, "d1": 2.5, "d2": low, "d3": -1000.0, "d4": 7.0, "d5": low, "d6": 5.0}
+    assert [(q["row"], q["reason"], q["detail"]) for q in found["quarantine"]] == [
+        (i, "bad_priority", "the field 'stars' holds no number") for i in range(7, len(values))
+    ]
+    assert [q["excerpt"] for q in found["quarantine"]][:5] == ["many", "1e999", "nan", "true", "[1]"]
+
+
+def test_a_record_is_quarantined_once_whatever_it_lacks(tmp_path: Path) -> None:
+    write(
+        tmp_path / "a.jsonl",
+        [{"stars": "x"}, {"text": "t", "stars": "x"}, {"id": "a", "text": "t", "stars": "x"}],
+    )
+    found = ingest_source(tmp_path, f"{tmp_path}/a.jsonl", id="id", priority="stars")
+    assert [(q["row"], q["reason"]) for q in found["quarantine"]] == [(0, "missing_text"), (1, "missing_id"), (2, "bad_priority")]  # fmt: skip
+    assert found["results"][0]["reasons"] == {"missing_text": 1, "missing_id": 1, "bad_priority": 1}
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_priorities_stay_beside_their_documents_when_repeated_ones_go(lean: bool, tmp_path: Path) -> None:
+    records = [("x", 1), ("y", 2), ("x", 3), ("z", None), ("y", 5), ("w", 6)]
+    write(tmp_path / "a.jsonl", [{"id": i, "text": "t", "n": p} for i, p in records])
+    found = ingest_source(tmp_path, f"{tmp_path}/a.jsonl", id="id", priority="n", meta=["n"], lean=lean)
+    assert [d["id"] for d in found["documents"]] == ["x", "y", "z", "w"]
+    assert [p["priority"] for p in found["priority"]] == [1.0, 2.0, float("-inf"), 6.0]
+
+
+def test_columns_of_numbers_are_priorities_and_a_text_file_has_none(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", "b"], "n": [0.1, None]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["c"], "n": pa.array([2**60], pa.int64())}), tmp_path / "b.parquet")
+    (tmp_path / "c.txt").write_text("plain")
+    found = ingest_source(tmp_path / "out", f"{tmp_path}/*.*", priority="n")
+    assert [p["priority"] for p in found["priority"]] == [0.1, float("-inf"), float(2**60), float("-inf")]
+    assert [d["text"] for d in found["documents"]] == ["a", "b", "c", "plain"]
+
+
+# -- lean documents --------------------------------------------------------------------------------------------
+
+NOTHING = Normalize(unicode=None, newlines=False)
+
+
+@pytest.mark.parametrize("normalize", [Normalize(), NOTHING])
+@pytest.mark.parametrize("native", [False, True])
+def test_lean_documents_are_the_same_documents(native: bool, normalize: Normalize, tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.jsonl", [{"id": i % 7, "text": f"t{i}\r\n", "url": "u"} for i in range(9)])
+    write(tmp_path / "in" / "b.jsonl", [{"id": "x", "text": "cafe\u0301"}, b"broken", {"id": 0, "text": "z"}])
+    options: dict[str, Any] = {"id": "id"} if native else {}
+    both = [
+        ingest_source(tmp_path / str(lean), f"{tmp_path}/in/*", meta=["url"], lean=lean, normalize=normalize, **options)
+        for lean in (False, True)
+    ]  # fmt: skip
+    plain, lean = both
+    if not native:
+        assert (len(plain.pop("origins")), lean.pop("origins")) == (11, [])  # nobody asks for them
+    assert lean == plain
+    assert len(lean["documents"]) == (8 if native else 11)
+    assert len(lean["edits"]) == (0 if normalize is NOTHING else 8 if native else 10)  # "z" needs none
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_a_text_that_needs_no_change_is_not_copied(
+    kind: pa.DataType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pa.table({"text": pa.array([f"{i} " + "x" * 5000 for i in range(2000)], kind)})
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    monkeypatch.setattr(ingest, "normalize", None)
+    before, most = pa.total_allocated_bytes(), 0
+    hold = ingest.ShardWriter._hold
+
+    def watch(self: Any, batch: pa.RecordBatch) -> None:
+        nonlocal most
+        most = max(most, pa.total_allocated_bytes() - before)
+        hold(self, batch)
+
+    monkeypatch.setattr(ingest.ShardWriter, "_hold", watch)
+    found = ingest_source(tmp_path / "out", f"{tmp_path}/a.arrow", lean=True, normalize=NOTHING)
+    assert [d["text"] for d in found["documents"]] == table["text"].to_pylist()
+    assert most < 2_000_000  # of ten
+
+
 # -- how files are listed, grouped and cut -----------------------------------------------------------------------
+
+
+def test_a_large_file_becomes_parts_and_its_rows_keep_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [None if i % 11 == 3 else f"{i} " * 40 for i in range(100)]
+    table = pa.table({"text": texts, "id": [str(i % 60) for i in range(100)]})
+    pq.write_table(table, tmp_path / "b.parquet", row_group_size=10)
+    for name in ("a", "c", "d"):
+        write(tmp_path / f"{name}.jsonl", [{"text": name}] if name != "d" else [])
+    size = (tmp_path / "b.parquet").stat().st_size
+    results = {}
+    for native in (False, True):
+        for part in (size, size // 4 + 1, 1):
+            monkeypatch.setattr(ingest, "PART_BYTES", part)
+            options: dict[str, Any] = {"id": "id"} if native else {}
+            found = ingest_source(tmp_path / f"{native}-{part}", f"{tmp_path}/*.*", lean=native, **options)
+            parts = found.pop("results")
+            # repeated ids come last in each part
+            found["quarantine"].sort(key=lambda q: (q["path"], q["row"]))
+            named = [(i["path"], i["sha256"]) for r in parts for i in r["inputs"]]
+            warnings = [w for r in parts for w in r["warnings"]]
+            assert (len(parts) == 3) == (part == size)
+            assert [path for path, _ in named] == ["a.jsonl", "b.parquet", "c.jsonl", "d.jsonl"]
+            assert warnings == ["web: d.jsonl holds no records"]
+            assert results.setdefault(native, (found, named)) == (found, named)
+    documents = results[False][0]["documents"]
+    assert [d["id"] for d in documents] == ["a.jsonl#0", *(f"b.parquet#{i}" for i in range(100) if texts[i]), "c.jsonl#0"]  # fmt: skip
+    repeats = [q for q in results[True][0]["quarantine"] if q["reason"] == "repeated_id"]
+    assert repeats[0]["detail"] == "the id '0' was given before by b.parquet, record 0"
+    assert [q["row"] for q in repeats] == [i for i in range(60, 100) if texts[i] and texts[i - 60]]
+
+
+def test_nothing_joins_a_stretch_of_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"text": ["x"] * 40}), tmp_path / "a.parquet", row_group_size=10)
+    for name in ("b", "c"):
+        write(tmp_path / f"{name}.jsonl", [])
+    monkeypatch.setattr(ingest, "PART_BYTES", (tmp_path / "a.parquet").stat().st_size // 2 + 1)
+    grouped = [[f.relative for f in g] for g in group_files(find_files("s", Source(path=f"{tmp_path}/*")))]
+    assert grouped == [["a.parquet"], ["a.parquet"], ["b.jsonl", "c.jsonl"]]
 
 
 def test_files_are_grouped_by_their_sizes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,6 +224,21 @@ def test_the_manifest_names_every_public_shard_with_rows_and_hash_and_no_place_o
         )
 
 
+def test_a_run_that_keeps_its_documents_private_makes_the_same_decisions(
+    undisturbed: Curated, cut: Path, tmp_path: Path
+) -> None:
+    lean = {**yaml.safe_load((cut / "cut.yaml").read_text()), "output": {"documents": False}}
+    (cut / "lean.yaml").write_text(yaml.safe_dump(lean))
+    run = run_curation(
+        load_config("lean.yaml", CurateConfig), tmp_path / "run", engine="inline", progress=False
+    )
+    assert run.counts == undisturbed.counts
+    private, full = hashes(run.directory), hashes(undisturbed.directory)
+    shared = {path for path in full if path.split("/")[0] in ("decisions", "kept", "pairs", "quarantine")}
+    assert {path: private[path] for path in shared} == {path: full[path] for path in shared}
+    assert set(private) - shared == {"manifest.json", "report.html"}
+
+
 def test_the_order_in_which_files_are_listed_changes_no_byte(
     undisturbed: Curated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,7 +390,7 @@ def test_another_policy_redoes_judging_and_what_follows_but_measures_nothing_aga
     run = run_curation(load_config("stricter.yaml", CurateConfig), out, engine="inline", progress=False)
     log = [json.loads(line) for line in (out / "log" / "run.jsonl").read_text().splitlines()]
     second = {e["step"]: e["run"] for e in log[len(log) // 2 :]}
-    assert {name for name, count in second.items() if count} == {"judge", "duplicates", "decide"}
+    assert {name for name, count in second.items() if count} == {"judge", "duplicates", "decide", "residual"}
     assert sum(c["kept"] for c in run.counts.values()) < sum(c["kept"] for c in undisturbed.counts.values())
 
 

@@ -153,6 +153,132 @@ def test_the_curve_marks_the_threshold_and_its_chance(page: str) -> None:
     assert "20 bands of 6 rows: a pair at the threshold becomes a candidate with probability 0.998" in page
 
 
+def section(page: str, name: str) -> str:
+    start = page.index(f'<section id="{name}"')
+    return page[start : page.index("</section>", start)]
+
+
+def test_the_bands_that_datasketch_would_choose_stand_beside_ours(
+    tmp_path: Path, page: str, toy: SimpleNamespace
+) -> None:
+    dedup = {**toy.manifest()["dedup"], "balanced": {"bands": 9, "rows": 13}}
+    both = section(
+        write_report(toy.write(tmp_path / "run", changes={"dedup": dedup})).read_text(), "duplicates"
+    )
+    # 1 - (1 - 0.8 ** 13) ** 9
+    assert "datasketch would choose 9 bands of 13 rows, which weigh misses and false candidates alike, and find 0.399 of those pairs." in both.replace("\n", " ")  # fmt: skip
+    assert both.count("<polyline") == 2
+    assert "</i>datasketch&#x27;s balanced choice</li>" in both
+    assert section(page, "duplicates").count("<polyline") == 1
+
+
+def test_the_documents_for_which_most_were_removed_are_listed(tables: Tables) -> None:
+    rows = tables.table("The documents for which others were removed")
+    assert [(r["document that stays"], r["removed for it"], r["exact"], r["near"], r["least similar"]) for r in rows] == [
+        ("d07", "2", "2", "0", "1.000"),
+        ("d10", "1", "0", "1", "0.900"),
+    ]  # fmt: skip
+
+
+def test_buckets_that_were_too_large_are_called_out(tmp_path: Path, toy: SimpleNamespace) -> None:
+    dedup = {**toy.manifest()["dedup"], "capped_buckets": 3, "largest_bucket": 1234}
+    page = write_report(toy.write(tmp_path / "run", changes={"dedup": dedup})).read_text()
+    assert "3 buckets were too large to compare all pairs in them (the largest has 1,234 documents)" in page
+
+
+def test_the_generations_of_an_index_are_listed(tmp_path: Path, toy: SimpleNamespace) -> None:
+    index = {
+        "generation": "000003-abcdefabcdef", "documents": 19, "compared_with": 30, "parent": "5678" * 16,
+        "base": [
+            {"generation": 1, "digest": "1234" * 16, "documents": 10},
+            {"generation": 2, "digest": "5678" * 16, "documents": 20},
+        ],
+    }  # fmt: skip
+    dedup = {**toy.manifest()["dedup"], "index": index}
+    page = write_report(toy.write(tmp_path / "run", changes={"dedup": dedup})).read_text()
+    rows = Tables(page).table("The persistent index: 30 documents that earlier runs kept")
+    assert [tuple(r.values()) for r in rows] == [
+        ("123412341234", "10", "compared with this run"),
+        ("567856785678", "20", "compared with this run"),
+        ("000003-abcdefabcdef", "19", "added by this run"),
+    ]
+
+
+def residual(**changes: object) -> dict[str, object]:
+    return {
+        "kept": 19, "without_words": 1, "sampled": 10, "with_near_duplicate": 1, "rate": 0.1, "low": 1e-18, "high": 0.404,
+        "threshold": 0.8, "similarity": "jaccard", "scope": "across", "agreement": 39, "missed_probability": 6.6e-05,
+        "candidates": 7, "capped": 0,
+        "examples": [{"id": "d15", "source": "web", "partner_id": "d16", "partner_source": "web", "similarity": 0.91}],
+        **changes,
+    }  # fmt: skip
+
+
+def test_the_near_duplicates_that_are_left_are_told_with_their_interval_and_shown(
+    tmp_path: Path, toy: SimpleNamespace
+) -> None:
+    dedup = {**toy.manifest()["dedup"], "residual": residual()}
+    page = write_report(toy.write(tmp_path / "run", changes={"dedup": dedup})).read_text()
+    said = section(page, "duplicates")
+    assert "<strong>1 of 10 kept documents (10.0%, 95% interval 0% to 40.4%)</strong> have a near duplicate among all 19 kept" in said  # fmt: skip
+    assert (
+        "A random sample of the kept documents was compared with all others, without bands: 7 pairs exactly"
+        in said
+    )
+    shown = said[said.index("<summary>The 1 most similar of these pairs</summary>") :]
+    shown = shown[: shown.index("</details>")]
+    assert "similarity 0.910, bound 0.8" in shown
+    assert "also kept: web / d15" in shown and "stays: web / d16" in shown
+    assert "<mark>15</mark>" in shown and "<mark>16</mark>" in shown
+    assert ("Residual", "10.0%") in re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)", page)
+
+
+def test_where_every_kept_document_was_compared_there_is_no_interval(
+    tmp_path: Path, toy: SimpleNamespace
+) -> None:
+    dedup = {**toy.manifest()["dedup"], "residual": residual(sampled=18, with_near_duplicate=0, examples=[])}
+    said = section(
+        write_report(toy.write(tmp_path / "run", changes={"dedup": dedup})).read_text(), "duplicates"
+    )
+    assert "<strong>0 of 18 kept documents (0%)</strong>" in said
+    assert "Every kept document that has words was compared with all others" in said
+    assert "most similar of these pairs" not in said
+
+
+def test_how_duplicates_were_looked_for_is_told(tmp_path: Path, toy: SimpleNamespace) -> None:
+    dedup = {**toy.manifest()["dedup"], "bytes_per_document": {"keys": 176, "sketch": 65}, "clusters": {"clusters": 7, "largest": 5}}  # fmt: skip
+    page = write_report(toy.write(tmp_path / "run", changes={"dedup": dedup})).read_text()
+    facts = {r["search"]: r["value"] for r in Tables(page).table("How candidates were found")}
+    assert facts["bytes a document on disk: keys"] == "176"
+    assert (facts["clusters of candidates"], facts["documents in the largest of them"]) == ("7", "5")
+    assert (facts["bands"], facts["similarity threshold"]) == ("20", "0.8")
+
+
+def test_a_run_that_publishes_neither_documents_nor_signals_has_a_report_of_what_it_has(
+    tmp_path: Path, toy: SimpleNamespace
+) -> None:
+    config = {**toy.manifest()["config"], "output": {"documents": False, "kept": False}}
+    run = toy.write(tmp_path / "run", without=("documents", "signals", "kept"), changes={"config": config, "quality": None})  # fmt: skip
+    page = write_report(run).read_text()
+    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", page) == [
+        "Result", "Where documents go", "Rules", "Duplicates", "Contamination", "What was dropped, and why",
+        "Quarantine", "How to run this again",
+    ]  # fmt: skip
+    assert "The run holds no text of them." in section(page, "duplicates")
+    assert "The run holds no text of this document." in section(page, "what-was-dropped-and-why")
+    shards = sorted((toy.write(tmp_path / "full", parts=2) / "documents").iterdir())
+    told = write_report(run, shards=shards).read_text()
+    assert "holds no text" not in told
+    assert "<mark>13</mark>" in section(told, "duplicates")
+
+
+def test_documents_that_should_be_public_and_are_not_fail_the_run(
+    tmp_path: Path, toy: SimpleNamespace
+) -> None:
+    with pytest.raises(RunError, match=r"documents is 22 but rows in documents/ is 0"):
+        write_report(toy.write(tmp_path / "run", without=("documents",)))
+
+
 def test_an_example_shows_the_two_documents_nearest_to_the_bound_and_the_farthest(page: str) -> None:
     group = page[page.index("<summary>gopher.word_count.min: 4 documents") :]
     group = Tables(group[: group.index("</details>")]).text
@@ -252,8 +378,10 @@ def test_a_run_without_signals_pairs_quarantine_and_policy_has_a_report(
     )
     page = write_report(run).read_text(encoding="utf-8")
     assert "30 of 30 records are kept (100%)." in page
-    assert "Nothing was dropped." in page and "Every record could be read." in page
-    assert "Duplicates were not looked for in this run." in page and "Quality was not measured" in page
+    assert "No rule drops any document." in page and "Every record could be read." in page
+    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", page) == [
+        "Result", "Where documents go", "Rules", "Quarantine", "How to run this again",
+    ]  # fmt: skip
 
 
 def test_a_histogram_says_its_bars_and_how_many_values_are_missing(page: str, toy: SimpleNamespace) -> None:

@@ -22,7 +22,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import sources
-from curate.sources import Source, decompressed, find_files, read_records
+from curate.sources import (
+    Source,
+    decompressed,
+    file_arguments,
+    file_from,
+    find_files,
+    read_records,
+    split_file,
+)
 from filters.errors import ConfigError, DataError
 
 BAD = Path(__file__).parents[1] / "data" / "bad"
@@ -299,6 +307,17 @@ def test_rows_count_records_and_lines_count_lines_with_bad_ones_in_between(
     assert fields(bad, "row", "line") == [place[:2] for place in expected if place[0] == bad_line]
 
 
+@pytest.mark.parametrize("value", [7, True, -(2**63), 2**63 - 1])
+def test_whole_numbers_and_truth_values_do_not_send_a_block_to_the_slower_reader(
+    value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.jsonl", jsonl([{"text": "t", "id": value}, {"text": "u", "id": None}] * 3))
+    slow, _ = read(write(tmp_path / "b.jsonl", path.read_bytes() + b"{\n"))
+    monkeypatch.setattr(sources, "_parse_lines", None)
+    assert read(path) == (slow, [])
+    assert slow[0]["id"] == json.dumps(value)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(7, "7"), (-0, "0"), (2**63, str(2**63)), (1.5, "1.5"), (True, "true"), ({"b": 1, "a": [None]}, '{"a": [null], "b": 1}'), ("x", "x"), (None, None)],
@@ -342,6 +361,10 @@ def test_a_line_nested_too_deeply_is_refused_at_the_same_depth_wherever_it_is_re
         good, bad = read(write(tmp_path / "a.jsonl", line))
         return fields(good, "text") + fields(bad[:-1], "reason", "detail")
 
+    for text in ("[" * 600, '"[' * 600, '\\"[' * 600, '\\\\"[' * 600, "\\" * 7 + '"[{' * 600):
+        records = [{"text": text, "id": "a"}, {"id": text, "text": "[]" * 900}]
+        good, bad = read(write(tmp_path / "b.jsonl", jsonl(records)))  # inside of strings they nest nothing
+        assert (fields(good, "text", "id"), bad) == (fields(records, "text", "id"), [])
     for levels in (0, 300):
         assert read_nested(500, levels) == [("a",)]
         assert read_nested(501, levels) == [("malformed_json", "nested more than 500 levels deep")]
@@ -662,6 +685,131 @@ def test_offsets_that_lead_out_of_the_file_are_refused_and_never_followed(tmp_pa
         evil = data.replace(offsets, b"".join(n.to_bytes(4, "little", signed=True) for n in lie))
         good, bad = read(write(tmp_path / "evil.arrow", evil), ("text",))
         assert (good, fields(bad, "reason")) == ([], [("broken_stream",)])
+
+
+# -- stretches of large files ------------------------------------------------------------------------------------
+
+
+def stretches(path: Path, size: int) -> list[list[dict[str, Any]]]:
+    """What each stretch of a file gives, after a trip through JSON as workers get it."""
+    (whole,) = find_files("s", Source(path=str(path)))
+    found = []
+    for file in split_file(whole, size):
+        assert file_from(json.loads(json.dumps(file_arguments(file)))).stretch == file.stretch
+        found.append([row for r in read_records(file, ["text"]) for row in [*r.table.to_pylist(), *r.bad]])
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(0, 40), group=st.integers(1, 12), size=st.integers(1, 6000))
+def test_the_stretches_of_a_file_are_the_file(
+    count: int, group: int, size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    table = pa.table({"text": pa.array([f"text {i} " * (i % 9) for i in range(count)], pa.string())})
+    pq.write_table(table, folder / "a.parquet", row_group_size=group)
+    for name, new in (("a.arrow", pa.ipc.new_file), ("b.arrow", pa.ipc.new_stream)):
+        with new(str(folder / name), table.schema) as writer:
+            writer.write_table(table, max_chunksize=group)
+    expected = [
+        {"row": i, "line": None, "field:text": text} for i, text in enumerate(table["text"].to_pylist())
+    ]
+    for path in (folder / "a.parquet", folder / "a.arrow", folder / "b.arrow"):
+        found = stretches(path, size)
+        assert [row for stretch in found for row in stretch] == expected
+        groups = -(-count // group)
+        assert len(found) <= max(1, min(groups, -(-path.stat().st_size // size)))
+        assert all(found) or len(found) == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    lines=st.lists(st.builds(lambda v: json.dumps(v).encode(), OBJECTS) | ODD_LINES | st.just(b"{" + b" " * 50), max_size=12),
+    size=st.integers(1, 300),
+    window=st.sampled_from([1, 5, 64, 1 << 18]),
+    mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    end=st.sampled_from([b"\n", b"\r\n"]),
+    last=st.booleans(),
+)  # fmt: skip
+def test_the_stretches_of_a_jsonl_file_are_the_file(
+    lines: list[bytes], size: int, window: int, mark: bytes, end: bytes, last: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:  # fmt: skip
+    data = mark + b"".join(line + end for line in lines)
+    path = write(tmp_path_factory.mktemp("cut") / "a.jsonl", data if last else data.removesuffix(end))
+    good, bad = read(path, ("text",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "_WINDOW", window)
+        found = stretches(path, size)
+    rows = [row for stretch in found for row in stretch]
+    assert [{**row, "text": row["field:text"]} for row in rows if "field:text" in row] == [{**row, "field:text": row["text"]} for row in good]  # fmt: skip
+    assert [row for row in rows if "reason" in row] == bad
+    if size == 1 and all(line.startswith(b"{") for line in lines):
+        assert len(found) == max(1, len(lines))
+
+
+def test_stretches_hold_about_the_same_and_follow_from_the_file_alone(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"{i:04d}" * 100 for i in range(100)]})
+    for name in ("a.parquet", "a.arrow"):
+        path = tmp_path / name
+        if name == "a.parquet":
+            pq.write_table(table, path, row_group_size=5, compression="none", use_dictionary=False)
+        else:
+            with pa.ipc.new_file(str(path), table.schema) as writer:
+                writer.write_table(table, max_chunksize=5)
+        size = path.stat().st_size
+        assert [len(s) for s in stretches(path, size)] == [100]
+        assert [len(s) for s in stretches(path, size - 1)] == [50, 50]
+        assert [len(s) for s in stretches(path, -(-size // 4))] == [25, 25, 25, 25]
+        assert [len(s) for s in stretches(path, 1)] == [5] * 20
+
+
+def test_a_file_that_cannot_be_cut_stays_whole(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl.gz", gzip.compress(jsonl(MANY)))
+    write(tmp_path / "a.csv", as_csv(MANY))
+    write(tmp_path / "f.jsonl", jsonl(MANY) + b"\n")
+    write(tmp_path / "g.jsonl", b"[\n" + jsonl(MANY))
+    write(tmp_path / "b.parquet", b"no table" * 100)
+    write(tmp_path / "c.arrow", b"no table" * 100)
+    pq.write_table(pa.table({"text": ["a"] * 500}), tmp_path / "d.parquet")  # one row group
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "e.parquet")
+    for name in (
+        "a.jsonl.gz",
+        "a.csv",
+        "f.jsonl",
+        "g.jsonl",
+        "b.parquet",
+        "c.arrow",
+        "d.parquet",
+        "e.parquet",
+    ):
+        (file,) = find_files("s", Source(path=str(tmp_path / name)))
+        assert split_file(file, 10) == [file]
+
+
+def test_where_a_stretch_breaks_the_others_are_still_read(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"{i:04d}" * 500 for i in range(40)]})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, row_group_size=10, compression="zstd", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(1).column(0)
+    start = column.data_page_offset
+    data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(bytes(data))
+    found = stretches(path, len(data) // 4)
+    assert [len(stretch) for stretch in found] == [10, 1, 10, 10]
+    assert (found[1][0]["row"], found[1][0]["reason"]) == (10, "broken_stream")
+    assert [stretch[0]["row"] for stretch in found] == [0, 10, 20, 30]
+
+
+def test_a_stretch_of_a_packed_arrow_file_is_read(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"text {i} " * 50 for i in range(60)], "n": list(range(60))})
+    for name, new in (("a.arrow", pa.ipc.new_file), ("b.arrow", pa.ipc.new_stream)):
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with new(str(tmp_path / name), table.schema, options=options) as writer:
+            writer.write_table(table, max_chunksize=10)
+        found = stretches(tmp_path / name, (tmp_path / name).stat().st_size // 3 + 1)
+        assert [[row["row"] for row in stretch] for stretch in found] == [list(range(20)), list(range(20, 40)), list(range(40, 60))]  # fmt: skip
+        assert [row["field:text"] for stretch in found for row in stretch] == table["text"].to_pylist()
 
 
 # -- plain text ------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import hashlib
 import itertools
 import os
 import re
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 from filters import words
 from filters.errors import ConfigError
 
+ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("CURATE_SHARED", Path(__file__).parents[3] / "shared"))
 MAX64 = 2**64 - 1
 
@@ -184,6 +187,72 @@ def test_words_of_every_length_hash_alike_at_every_place(letter: str) -> None:
     assert by_row(*words.shingles(pa.array(texts), ngram=1)) == [slow_shingles(t, 1) for t in texts]
 
 
+def test_what_the_scanner_knows_of_a_character_is_what_the_table_says() -> None:
+    """The vectorised folds, character by character; none is in two rules."""
+    table, seen = words.fold_table(), set()
+    for kind, ranges in words._KNOWN:
+        for parts in itertools.product(*(range(first, last + 1) for first, last in ranges)):
+            code, folded = ord(bytes(parts).decode()), list(parts)
+            assert code not in seen
+            seen.add(code)
+            if kind == words._PLUS_32:
+                folded[1] += 0x20
+            elif kind == words._ODD:
+                folded[-1] |= 1
+            elif kind == words._NEXT_EVEN:
+                folded[-1] += folded[-1] & 1
+            elif kind == words._CROSSES:
+                folded = [folded[0] + 1, folded[1] - 0x20]
+            expected = int.from_bytes(bytes(folded), "little")
+            if kind == words._SEPARATES:
+                expected = int(words._SEPARATOR)
+            elif kind == words._IS_A_WORD:
+                expected = int(words._OWN_WORD)
+                assert len(parts) == 3
+            assert table[code] == expected, hex(code)
+    assert all(any(first <= ranges[0][0] <= ranges[0][1] <= last for first, last in words._GROUPS) for _, ranges in words._KNOWN)  # fmt: skip
+
+
+def test_every_character_gives_the_words_that_split_finds_at_every_place_of_a_block() -> None:
+    codes = [code for code in (*range(0x20000), *range(0x20000, 0x110000, 997)) if not 0xD800 <= code <= 0xDFFF]  # fmt: skip
+    texts = [f"{' ' * (code % 67)}x{chr(code)}y {chr(code)}{chr(code)}" for code in codes]
+    _, values = words.shingles(pa.array(texts), ngram=1)
+    known: dict[str, int] = {}
+    expected = [
+        known.get(word) or known.setdefault(word, hash_of_word(word))
+        for text in texts
+        for word, _, _ in words.split(text)
+    ]
+    assert len(values) == len(expected)
+    assert np.flatnonzero(values != np.array(expected, np.uint64)).tolist() == []
+
+
+KNOWN_AND_OTHERS = "aÉßŁőΣςжРЁ文かァ・、한“–ạỆ…क้ÿĿ𐐀𠀀_1. "
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(st.sampled_from(KNOWN_AND_OTHERS), max_size=200), max_size=5))
+@example(["文" * 200, "한" * 200, "文a" * 80 + "文", "a" * 62 + "文b", "a" * 63 + "Р" + "文"])
+def test_characters_that_are_folded_together_and_alone_may_be_mixed(texts: list[str]) -> None:
+    assert by_row(*words.shingles(pa.array(texts, pa.string()), ngram=1)) == [
+        slow_shingles(t, 1) for t in texts
+    ]
+
+
+def test_hashes_of_the_sample_documents_are_those_that_were_recorded(sample_texts: list[str]) -> None:
+    """Stored signatures depend on them: a change needs another name in ALGORITHM."""
+    assert words.ALGORITHM == "words-1"
+    recorded = {
+        1: "3cb7c8a54a26ddaf539a1b173a63d418383f25a3fbcd02382639ef8e418be7d6",
+        5: "a3861f22020b5769d819ec21d8cc84b8c626a0bdd6c6daa70b16dba69c8c4177",
+    }
+    column = pa.array(sample_texts, pa.large_string())
+    assert sum(not text.isascii() for text in sample_texts) > 2000
+    for ngram, digest in recorded.items():
+        pointers, values = words.shingles(column, ngram=ngram)
+        assert hashlib.sha256(pointers.tobytes() + values.tobytes()).hexdigest() == digest
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "c", "dé"]), max_size=40), st.integers(1, 32))
 def test_shingles_are_all_runs_of_n_words_or_the_whole_short_text(found: list[str], ngram: int) -> None:
@@ -239,6 +308,28 @@ def test_batches_joined_are_the_column(texts: list[str], batch_bytes: int) -> No
 
 
 @settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from(["", "a", None, "one two", "文" * 50]), max_size=5), max_size=8), st.integers(1, 400))  # fmt: skip
+def test_chunks_of_any_size_are_joined_or_taken_as_they_are(
+    chunks: list[list[str | None]], batch_bytes: int
+) -> None:
+    column = pa.chunked_array([pa.array(chunk, pa.large_string()) for chunk in chunks], pa.large_string())
+    joined: list[list[int]] = []
+    for start, pointers, values in words.shingle_batches(column, ngram=2, batch_bytes=batch_bytes):
+        assert start == len(joined)
+        joined += by_row(pointers, values)
+    assert joined == [slow_shingles(text or "", 2) for chunk in chunks for text in chunk]
+
+
+def test_a_large_chunk_is_read_where_it_lies() -> None:
+    chunk = pa.array(["one two three " * 1000] * 60, pa.large_string())
+    assert chunk.nbytes > words._BATCH_BYTES
+    small = [chunk.slice(0, 1), chunk.slice(1, 2)]
+    pieces = list(words._pieces(pa.chunked_array([*small, chunk, *small]), words._BATCH_BYTES))
+    assert [(first, len(column)) for first, column in pieces] == [(0, 3), (3, 60), (63, 3)]
+    assert pieces[1][1].buffers()[2].address == chunk.buffers()[2].address
+
+
+@settings(deadline=None)
 @given(st.binary(max_size=150), st.binary(max_size=80), st.binary(max_size=80))
 @example(b"a\xf0\x9f", b"\x99\x82", b"\x80")
 def test_bytes_that_are_no_utf8_do_not_touch_the_documents_around(
@@ -253,6 +344,37 @@ def test_bytes_that_are_no_utf8_do_not_touch_the_documents_around(
         return by_row(*words.shingles(column, ngram=1))[0]
 
     assert hashes_before(after) == hashes_before(other)
+
+
+def test_no_byte_after_the_column_is_read(tmp_path: Path) -> None:
+    """The column ends where memory ends: the next page may not be read, and one byte too far would kill the process."""
+    script = tmp_path / "at_the_end.py"
+    script.write_text(_AT_THE_END)
+    done = subprocess.run([sys.executable, str(script)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
+
+
+_AT_THE_END = """
+import ctypes, mmap
+import numpy as np, pyarrow as pa
+from filters.words import shingles
+
+pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+begin = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.mprotect(ctypes.c_void_p(begin + mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
+for ending in (b"a", b" ", b"\\xc3\\xa9", b"\\xc3", b"\\xe4\\xb8\\xad", b"\\xe4\\xb8", b"\\xf0"):
+    for length in (1, 2, 3, 63, 64, 65, 66, 67, 127, 128, 129, 300):
+        row = (b"y zz " * 100 + ending)[-length:]
+        pages[mmap.PAGESIZE - len(row) : mmap.PAGESIZE] = row
+        buffer = pa.foreign_buffer(begin + mmap.PAGESIZE - len(row), len(row), pages)
+        offsets = np.array([0, len(row) // 2, len(row)], np.int64)
+        found = shingles(pa.LargeStringArray.from_buffers(2, pa.py_buffer(offsets), buffer), ngram=1)
+        safe = pa.py_buffer(row + b"@" * 200)
+        expected = shingles(pa.LargeStringArray.from_buffers(2, pa.py_buffer(offsets), safe), ngram=1)
+        assert all(map(np.array_equal, found, expected)), row
+print("equal")
+"""
 
 
 @pytest.mark.parametrize("ngram", [0, -1, 33])

@@ -96,7 +96,7 @@ def dedup_config(options: argparse.Namespace) -> CurateConfig:
     given = {name: getattr(options, name) for name in ("text", "id", "priority", "split")}
     source = {name: value for name, value in given.items() if value is not None}
     source["meta"] = [*meta, *(field for field in by if field not in meta)]
-    dedup = {"by": by, "scope": options.scope, "index": options.index}
+    dedup = {"by": by, "scope": options.scope, "index": options.index, "prefer": ["priority"]}
     dedup |= {"memory": options.memory} if options.memory is not None else {}
     faults = [*_faults_of_near(near, options.method), *_faults_of_each({**source, "meta": meta}, dedup)]
     faults += [fault for path in options.inputs for fault in _faults(Source, {"path": path})]
@@ -286,4 +286,4 @@ def residual_line(residual: Mapping[str, Any]) -> str:
     said = f"residual: {percent(found, sampled) if sampled else '0%'} of the kept documents have a near duplicate among them"  # fmt: skip
     if sampled == residual["kept"] - residual["without_words"]:
         return f"{said} (all compared)"
-    return f"{said} (95% interval {percent(round(residual['low'], 9), 1)} to {percent(residual['high'], 1)}, sample of {number(sampled)})"
+    return f"{said} (95% interval {percent(residual['low'], 1)} to {percent(residual['high'], 1)}, sample of {number(sampled)})"

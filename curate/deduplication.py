@@ -40,6 +40,8 @@ Data = TypeVar("Data")  # pyarrow.Table, polars.DataFrame or datasets.Dataset
 Method = Literal["exact", "minhash"]
 HashFamily = Literal["words", "datasketch"]
 
+TEXT_RULE = "exact.content_hash"
+
 BATCH_BYTES = 64 << 20
 """Text of the candidates that are verified at a time."""
 
@@ -181,6 +183,10 @@ class Deduplicated(Generic[Data]):
     curve: list[tuple[float, float]] = field(default_factory=list)
     found: Found | None = None
 
+    def __repr__(self) -> str:
+        drops = int((~self.is_kept).sum())
+        return f"Deduplicated({len(self.is_kept):,} rows: {len(self.is_kept) - drops:,} kept, {drops:,} duplicates)"
+
     @property
     def kept(self) -> Data:
         """The rows that stay, in their order, as the type and with the columns of the data."""
@@ -215,7 +221,8 @@ def dedup(
         threshold: least Jaccard similarity, in (0, 1], of the sets of the two texts' word n-grams.
         ngram: words in such an n-gram, 1 to 32. Characters are words in scripts that are written without spaces.
         method: ``minhash``, or ``exact`` for copies only (the same text but for white space, after NFC).
-        by: further columns of which equal values make duplicates, for instance ``["url"]``; nulls equal nothing.
+        by: further columns of which equal values make duplicates, for instance ``["url"]``; nulls and empty
+            texts equal nothing.
         priority: a column of numbers, compared as float64; of duplicates that with the highest stays, and one
             without a number last. Then the smallest id stays, or the first row where there are no ids.
         near_miss: pairs from this similarity up to the threshold are written down, and both stay.
@@ -337,8 +344,11 @@ def prepare(table: pa.Table, columns: Columns, search: Search) -> Prepared:
     texts = table[columns.text] if columns.text is not None else pa.chunked_array([pa.nulls(len(table), pa.large_string())])  # fmt: skip
     exact = []
     if columns.text is not None:
-        exact.append(dataclasses.replace(_exact("exact.content_hash", texts), same_text=True))
-    exact += [_exact(f"exact.{name}", table[name]) for name in columns.by]
+        exact.append(dataclasses.replace(_exact(TEXT_RULE, texts), same_text=True))
+    beside_text = (
+        columns.text is not None
+    )  # an empty field says as little as a missing one; an empty text is a text
+    exact += [_exact(f"exact.{name}", table[name], skip_empty=beside_text) for name in columns.by]
     bands = search.bands
     return Prepared(texts, tuple(exact), None if bands is None else sketch_chunks(texts, bands, search))
 
@@ -363,11 +373,14 @@ def sketch_chunks(texts: pa.ChunkedArray, bands: Bands, search: Search) -> Sketc
     )
 
 
-def _exact(rule: str, column: pa.ChunkedArray) -> Exact:
+def _exact(rule: str, column: pa.ChunkedArray, *, skip_empty: bool = False) -> Exact:
     if not _is_text(column.type):
         column = column.cast(pa.large_string())
     hashes = [fingerprints(chunk) for chunk in column.chunks]
     valid = None if column.null_count == 0 else as_numpy(pc.is_valid(column))
+    if skip_empty:
+        filled = np.concatenate([np.zeros(0, np.int64), *map(text_sizes, column.chunks)]) > 0
+        valid = filled if valid is None else valid & filled
     return Exact(rule, np.concatenate(hashes) if hashes else np.zeros((0, 2), np.uint64), valid)
 
 

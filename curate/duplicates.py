@@ -108,6 +108,7 @@ def duplicates_part(
         near_miss=near["near_miss"],
         similarity=near["similarity"],
         chunk_bytes=min(CHUNK_BYTES, memory // 8),
+        scratch=out,
     )
     found = verified.pairs
     row, partner = found["row"].combine_chunks(), found["partner"].combine_chunks()
@@ -224,7 +225,7 @@ def _exact(rule: str, hashes: pa.ChunkedArray, salts: Hashes) -> Exact:
     if salts.any():
         words = words ^ np.stack(np.broadcast_arrays(salts, salts * _P), axis=1)
     valid = hashes.is_valid().to_numpy() if hashes.null_count else None
-    return Exact(rule, words, valid)
+    return Exact(rule, words, valid, same_text=rule == "exact.content_hash")
 
 
 def _passing(

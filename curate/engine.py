@@ -7,7 +7,7 @@
             └─ …
 
 A *part* is one call of an importable function with JSON arguments. It gets an empty private directory, writes its
-files there and returns a small dict. The engine then syncs the files, writes ``part.json`` (result and a hash of each
+files there and returns a small dict. The engine then syncs the public ones, writes ``part.json`` (result and a hash of each
 file) and renames the directory to its final name: that rename is the only commit, so a part is either wholly there or
 not there at all, whatever was killed. A part that is there is never run again.
 
@@ -17,7 +17,8 @@ stale part cannot be taken for a fresh one; the log says which of these changed.
 
 Inline and Ray differ only in the loop that schedules parts (``_run_inline``, ``_run_ray``). Data never passes through
 Ray's object store. Price: one fsync for each file and part, and one pass over what is written: SHA-256 over files that
-a manifest may name, and XXH3, at a tenth of the price, over those that only later steps read (``Step.private``).
+a manifest may name, and XXH3, at a tenth of the price, over those that only later steps read (``Step.private``). These
+are not synced, either: no kill of a process harms them, and after a crash of the machine they are hashed again.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class Step:
         params: JSON values that all parts share.
         inputs: digests of everything the parts read, so that a change is noticed.
         input_bytes: roughly what the step reads; decides between inline and Ray under ``auto``.
-        private: names of files that no manifest names, only later steps read: hashed with 128-bit XXH3, which finds
-            damage but no forgery.
+        private: names of files that no manifest names, only later steps read: not synced, and hashed with 128-bit XXH3,
+            which finds damage but no forgery.
     """
 
     name: str
@@ -438,11 +439,13 @@ def run_part(
         result = json.loads(json.dumps(dict(call(scratch, **json.loads(arguments)))))
         files, stamps = {}, {}
         for path in sorted(scratch.iterdir()):
-            _sync(path)
+            if path.name not in private:
+                _sync(path)
             digest = quick_digest if path.name in private else file_digest
             files[path.name], stamps[path.name] = digest(path), _stamp(path)
         part = {"files": files, "result": result}
-        write_atomic(scratch / "part.json", json.dumps({**part, "stamps": stamps}, ensure_ascii=False) + "\n")
+        facts = {**part, "stamps": stamps, "boot": _boot()}
+        write_atomic(scratch / "part.json", json.dumps(facts, ensure_ascii=False) + "\n")
         _sync(scratch)
         try:
             os.rename(scratch, step / f"{index:06d}")
@@ -468,7 +471,8 @@ def _read_part(step: Path, index: int) -> dict[str, Any] | None:
         for name, expected in part["files"].items():
             digest = quick_digest if expected.startswith(_QUICK) else file_digest
             stamp, now = part["stamps"][name], _stamp(home / name)
-            if stamp[0] != now[0] or (stamp != now and digest(home / name) != expected):
+            is_sure = stamp == now and (digest is file_digest or part["boot"] == _boot())
+            if stamp[0] != now[0] or not (is_sure or digest(home / name) == expected):
                 raise ValueError(name)
     except FileNotFoundError:
         if not home.exists():
@@ -480,6 +484,15 @@ def _read_part(step: Path, index: int) -> dict[str, Any] | None:
     log.warning("%s, part %d: its files were changed or deleted; it is redone.", step.name, index)
     shutil.rmtree(home)
     return None
+
+
+@functools.cache
+def _boot() -> str:
+    """Which start of which machine this is. Private files are not synced: after a crash of the machine they are hashed."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"{platform.node()} {os.getpid()}"
 
 
 def _stamp(path: Path) -> list[int]:

@@ -195,7 +195,8 @@ def _facts(
     }
     for name in by:
         values = pc.struct_field(group["meta"], name)
-        columns[f"by_{name}"] = pc.if_else(pc.is_valid(values), content_hashes(values), pa.scalar(None, HASH))
+        is_given = pc.fill_null(pc.greater(pc.binary_length(values), 0), False)  # an empty field says nothing
+        columns[f"by_{name}"] = pc.if_else(is_given, content_hashes(values), pa.scalar(None, HASH))
     return pa.table({field.name: columns[field.name] for field in facts_schema(by)})
 
 

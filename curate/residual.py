@@ -171,7 +171,8 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     middle = share + square / (2 * trials)
     half = _Z95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
     scale = 1 + square / trials
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    low = 0.0 if successes == 0 else max(0.0, (middle - half) / scale)
+    return low, 1.0 if successes == trials else min(1.0, (middle + half) / scale)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -136,7 +136,8 @@ class Dedup:
 
     Attributes:
         exact: drop copies of a text (128-bit hash of the text with its white space normalised).
-        by: meta fields whose equal values make duplicates of documents, for instance ``[url]``; a null equals nothing.
+        by: meta fields whose equal values make duplicates of documents, for instance ``[url]``; a missing or empty
+            one equals nothing.
         minhash: drop near duplicates; ``null`` to keep them.
         scope: ``across`` all sources, or ``within`` each source only.
         prefer: which copy stays, after those that pass the policy; ties go to the smaller (source, id), and without

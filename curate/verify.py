@@ -120,6 +120,7 @@ def leaders(
     similarity: Similarity = "jaccard",
     max_leaders: int = 256,
     chunk_bytes: int = CHUNK_BYTES,
+    scratch: Path | None = None,
 ) -> Verification:
     """Compares documents with the leaders that share a bucket with them, in a total order.
 
@@ -149,6 +150,7 @@ def leaders(
         similarity: of two sets, see above.
         max_leaders: the first so many leaders of a bucket are compared with; does not hold for exact properties.
         chunk_bytes: text that is worked on at a time.
+        scratch: where a temporary folder is made if there are several chunks; None for the system's place.
 
     >>> found = leaders(
     ...     pa.array(["a b c d e f", "a b c d e f g", "!", "!"]),
@@ -187,7 +189,8 @@ def leaders(
     compared = verified = 0
     wanted = (np.diff(row_pointers) > 0) & ~_equal_settled(groups, settled)
     chunks = list(_chunks(order, pieces.sizes, wanted, chunk_bytes))
-    with tempfile.TemporaryDirectory(prefix="curate-leaders-") if len(chunks) > 1 else _Nowhere() as scratch:
+    spill = tempfile.TemporaryDirectory(prefix="curate-leaders-", dir=scratch) if len(chunks) > 1 else _Nowhere()
+    with spill as folder:
         for chunk, visited in enumerate(chunks):
             loaded = np.sort(visited[wanted[visited]])
             chunk_of[loaded] = chunk
@@ -199,7 +202,7 @@ def leaders(
             starts[copies], stops[copies] = starts[twin[copies]], stops[twin[copies]]
             near = (row_pointers, row_buckets, places)
             for earlier in range(chunk):
-                other = np.fromfile(Path(scratch) / str(earlier), np.uint64)
+                other = np.fromfile(Path(folder) / str(earlier), np.uint64)
                 counts = _compare_with_earlier(visited, position, settled, groups, state, near, starts, stops, sets, other, earlier, chunk_of, best, partner, seen, least, is_containment)  # fmt: skip
                 compared, verified = compared + counts[0], verified + counts[1]
             *columns, newly_compared, newly_verified = _visit(visited, position, passing, settled, groups, state, near, starts, stops, sets, chunk, chunk_of, best, partner, seen, least, float(threshold), is_containment)  # fmt: skip
@@ -208,7 +211,7 @@ def leaders(
             if chunk < len(chunks) - 1:
                 stayed = loaded[_is_leader(loaded, state[1], state[2], places, rows)]
                 kept = np.concatenate([[0], np.cumsum(stops[stayed] - starts[stayed])]).astype(np.int64)
-                _spill(Path(scratch) / str(chunk), sets, starts[stayed], stops[stayed])
+                _spill(Path(folder) / str(chunk), sets, starts[stayed], stops[stayed])
                 starts[stayed], stops[stayed] = kept[:-1], kept[1:]
     row, with_, score, kind = (np.concatenate(parts) for parts in zip(*found, strict=True))
     rules = [e.rule for e in exact] + [f"minhash.{similarity}"]

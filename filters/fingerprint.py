@@ -90,6 +90,7 @@ _B = _U64(0x9E3779B185EBCA87)
 _C = _U64(0x165667B19E3779F9)
 _D = _U64(0x85EBCA77C2B2AE63)
 _ONES = _U64(0xFFFFFFFFFFFFFFFF)
+_NOT_ASCII = _U64(0x8080808080808080)
 
 _BUFFER = 4096  # normalised bytes that are hashed together
 _SLACK = 192  # what one block may write beyond them
@@ -389,6 +390,15 @@ def _compose_row(
     tail = np.empty(8, np.uint32)  # parts of one character, the last one first
     is_plain, code, width = _is_plain(data, at, stop, form.classes)
     while at < stop:
+        if letter == _U64(_NOTHING) and count == _U64(0):
+            begin = at
+            while at + _U64(8) < stop and data[at + _U64(8)] < _U8(0x80):
+                if _copy_word(data, at, result, end) & _NOT_ASCII:
+                    break
+                at += _U64(8)
+                end += _U64(8)
+            if at != begin:
+                is_plain, code, width = _is_plain(data, at, stop, form.classes)
         begin, at = at, at + width
         was_plain, this = is_plain, code
         is_plain, code, width = _is_plain(data, at, stop, form.classes)
@@ -587,6 +597,23 @@ def _begin(typing: Any, array: Any) -> Any:
         return builder.ptrtoint(data, _WORD)
 
     return types.uint64(array), generate
+
+
+@_instruction
+def _copy_word(typing: Any, source: Any, source_index: Any, target: Any, target_index: Any) -> Any:
+    """Copies eight bytes from ``source[source_index]`` to ``target[target_index]``; returns them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = [
+            _address(context, builder, signature.args[k], arguments[k], arguments[k + 1], _WORD)
+            for k in (0, 2)
+        ]
+        word = builder.load(places[0])
+        word.align = 1
+        builder.store(word, places[1]).align = 1
+        return word
+
+    return types.uint64(source, types.uint64, target, types.uint64), generate
 
 
 @_instruction

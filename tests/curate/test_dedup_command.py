@@ -257,8 +257,8 @@ def test_plain_text_files_are_documents() -> None:
         Path(f"{number}.txt").write_text(text)
     dedup("*.txt")
     assert drops_of("run") == [
-        ("0.txt#0", "minhash.jaccard", "2.txt#0"),  # the longer one stays
-        ("1.txt#0", "exact.content_hash", "3.txt#0"),
+        ("2.txt#0", "minhash.jaccard", "0.txt#0"),  # the first one stays
+        ("3.txt#0", "exact.content_hash", "1.txt#0"),
     ]
 
 
@@ -592,7 +592,7 @@ def test_a_field_that_only_some_files_have_is_found() -> None:
     dedup("in", "--by", "url")
     assert [d[:2] for d in drops_of("run")] == [
         ("b.jsonl#0", "exact.content_hash"),
-        ("b.jsonl#1", "exact.url"),
+        ("b.jsonl#2", "exact.url"),
     ]
 
 

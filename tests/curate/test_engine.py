@@ -258,7 +258,7 @@ def test_times_stand_in_the_log_alone(tmp_path: Path, parts: str) -> None:
     events = [json.loads(line) for line in (tmp_path / "run" / "log" / "run.jsonl").read_text().splitlines()]
     assert [(e["step"], e["engine"], e["parts"], e["run"]) for e in events] == [("letters", "inline", 3, 3)]
     part = json.loads(next((tmp_path / "run" / ".steps").glob("*/000000/part.json")).read_text())
-    assert set(part) == {"files", "result", "stamps"}
+    assert set(part) == {"files", "result", "stamps", "boot"}
 
 
 @pytest.mark.parametrize(("engine", "workers"), [("turbo", None), ("ray", 0)])

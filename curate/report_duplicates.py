@@ -304,18 +304,21 @@ def _beginning(text: str) -> str:
 def differences(left: str, right: str) -> tuple[html.Html, html.Html]:
     """The passages in which two texts differ, with the words marked that the other lacks; equal stretches are left out.
 
+    White space makes no difference, as it makes none to the similarity.
+
     >>> [side.source for side in differences("the same old words", "the same new words")]
     ['the same <mark>old</mark> words', 'the same <mark>new</mark> words']
     """
     words = [_WORDS.findall(text) for text in (left, right)]
-    start = next((i for i, (a, b) in enumerate(zip(*words, strict=False)) if a != b), min(map(len, words)))
+    bare = [[word.strip().strip("\ufeff") for word in side] for side in words]
+    start = next((i for i, (a, b) in enumerate(zip(*bare, strict=False)) if a != b), min(map(len, words)))
     if start == len(words[0]) == len(words[1]):
         return html.fragment(_beginning(left)), html.fragment(_beginning(right))
     ends = [len(w) - start for w in words]
     same = 0
-    while same < min(ends) and words[0][-1 - same] == words[1][-1 - same]:
+    while same < min(ends) and bare[0][-1 - same] == bare[1][-1 - same]:
         same += 1
-    middle = [w[start : min(len(w) - same, start + _COMPARED)] for w in words]
+    middle = [w[start : min(len(w) - same, start + _COMPARED)] for w in bare]
     matcher = difflib.SequenceMatcher(None, middle[0], middle[1], autojunk=False)
     sides: tuple[list[_Run], list[_Run]] = ([], [])
     if start:

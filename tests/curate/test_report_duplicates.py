@@ -87,3 +87,10 @@ def test_short_texts_are_shown_whole_and_something_is_marked_where_words_differ(
         assert (marked(a), marked(b)) == ([], []) or left != right
     elif "今" not in left + right:
         assert marked(a) or marked(b)
+
+
+def test_white_space_and_byte_order_marks_are_no_difference() -> None:
+    a, b = differences("\ufeffone  two\n three old end", "one two three new end")
+    assert a.source.count("<mark>") == b.source.count("<mark>") == 1
+    assert "<mark>old</mark>" in a.source
+    assert "<mark>new</mark>" in b.source

@@ -15,10 +15,12 @@ where they are, in slices; nothing is copied but those of candidates, half a meg
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -30,6 +32,7 @@ from curate import minhash
 from curate.config import nearest
 from curate.minhash import Bands, Keys, Memberships, Sketch
 from curate.schema import DECISIONS, table_of
+from curate.shards import GROUP_ROWS, ShardWriter
 from curate.verify import PAIR_SCHEMA, Exact, Similarity, components, leaders
 from filters.column import as_arrow, as_numpy, as_strings, text_sizes
 from filters.errors import ConfigError, DataError
@@ -191,6 +194,20 @@ class Deduplicated(Generic[Data]):
     def kept(self) -> Data:
         """The rows that stay, in their order, as the type and with the columns of the data."""
         return take_rows(self.data, self.is_kept)
+
+    def write_kept(self, path: str | Path) -> int:
+        """Write the rows that stay to a Parquet file (zstd, level 1) and return how many they are.
+
+        Without a copy of the table in memory: some thousand rows are taken at a time.
+        """
+        first = 0
+        with contextlib.ExitStack() as files:
+            writer = None
+            for rows in _slices(self.data):
+                writer = writer or files.enter_context(ShardWriter(Path(path), rows.schema))
+                writer.write(take_rows(rows, self.is_kept[first : first + len(rows)]))
+                first += len(rows)
+        return int(self.is_kept.sum())
 
 
 def dedup(
@@ -591,6 +608,18 @@ def take_rows(data: Any, is_kept: npt.NDArray[np.bool_]) -> Any:
     from curate.huggingface import select_rows
 
     return select_rows(data, np.flatnonzero(is_kept))
+
+
+def _slices(data: Any) -> Iterator[pa.Table]:
+    """The data as Arrow, some thousand rows at a time; at least one table, for its schema."""
+    if _is_polars(data):
+        yield from (frame.to_arrow() for frame in (data.iter_slices(GROUP_ROWS) if len(data) else [data]))
+        return
+    if not isinstance(data, pa.Table):
+        from curate.huggingface import table_of_dataset
+
+        data = table_of_dataset(data)
+    yield from (data.slice(start, GROUP_ROWS) for start in range(0, max(1, len(data)), GROUP_ROWS))
 
 
 def _marked(data: Any, table: pa.Table, columns: Columns, pairs: pa.Table) -> Any:

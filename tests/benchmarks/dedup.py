@@ -798,13 +798,7 @@ def job_library(parts: Sequence[str], options: argparse.Namespace) -> None:
         out = options.out or Path(folder)
         pq.write_table(found.decisions, Path(folder) / "decisions.parquet", compression="zstd")
         if options.kept:
-            pq.write_table(
-                found.kept,
-                out / "kept.parquet",
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=False,
-            )
+            found.write_kept(out / "kept.parquet")
 
 
 def job_cluster(parts: Sequence[str], options: argparse.Namespace) -> None:

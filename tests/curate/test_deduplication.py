@@ -1135,3 +1135,24 @@ def test_real_documents_in_another_order_and_in_small_batches_have_the_same_deci
     other = dedup(moved, id="id", near_miss=0.6)
     assert other.decisions.sort_by("id").equals(whole.decisions.sort_by("id"))
     assert len(whole.decisions) > 2000
+
+
+@pytest.mark.parametrize("kind", ["arrow", "polars", "datasets"])
+def test_the_rows_that_stay_are_written_without_the_table_in_memory_twice(kind: str, tmp_path: Path) -> None:
+    texts = [f"text number {n // 2} of many, some of them twice" for n in range(9_000)]
+    table: Any = pa.table({"n": list(range(9_000)), "text": texts})
+    if kind == "polars":
+        table = pl.from_arrow(table)
+    elif kind == "datasets":
+        from datasets import Dataset
+
+        table = Dataset.from_dict(table.to_pydict())
+    found = dedup(table, method="exact")
+    assert found.write_kept(tmp_path / "kept.parquet") == 4_500
+    assert pl.read_parquet(tmp_path / "kept.parquet")["n"].to_list() == list(range(0, 9_000, 2))
+    assert repr(found) == "Deduplicated(9,000 rows: 4,500 kept, 4,500 duplicates)"
+
+
+def test_an_empty_table_is_written_with_its_columns(tmp_path: Path) -> None:
+    assert dedup(pa.table({"text": pa.array([], pa.string())})).write_kept(tmp_path / "kept.parquet") == 0
+    assert pl.read_parquet(tmp_path / "kept.parquet").columns == ["text"]

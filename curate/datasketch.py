@@ -95,7 +95,7 @@ def balanced_bands(threshold: float, permutations: int = 128) -> minhash.Bands:
     >>> for bands in balanced_bands(0.7), minhash.choose_bands(0.7):
     ...     print(bands, f"find {minhash.probability(0.7, bands):.0%} of the pairs at 0.7")
     Bands(bands=14, rows=9) find 44% of the pairs at 0.7
-    Bands(bands=35, rows=7) find 95% of the pairs at 0.7
+    Bands(bands=23, rows=5) find 99% of the pairs at 0.7
     """
     try:
         index = MinHashLSH(threshold=threshold, num_perm=permutations)

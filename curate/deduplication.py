@@ -70,7 +70,7 @@ class Search:
     threshold: float = 0.8
     ngram: int = 5
     method: Method = "minhash"
-    recall: float = 0.95
+    recall: float = 0.985
     permutations: int | None = None
     similarity: Similarity = "jaccard"
     near_miss: float | None = None
@@ -222,7 +222,7 @@ def dedup(
     priority: str | None = None,
     near_miss: float | None = None,
     similarity: Similarity = "jaccard",
-    recall: float = 0.95,
+    recall: float = 0.985,
     permutations: int | None = None,
     hash_family: HashFamily = "words",
 ) -> Deduplicated[Data]:

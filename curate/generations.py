@@ -16,7 +16,7 @@ is the only commit. A kill at any point leaves the generations as they were, and
 behind. Readers need no lock: they read the manifest, and then files that never change.
 
 Price on disk, each document: its text, id and source, 16 bytes for each search key (one for the content, one for each
-field of ``by``, one for each band: 176 in all at the threshold 0.8) and about 70 besides (16 more for each field). A
+field of ``by``, one for each band: 192 in all at the threshold 0.8) and about 70 besides (16 more for each field). A
 look-up costs one binary search for each new key and run. Nothing old is rewritten.
 """
 

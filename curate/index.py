@@ -102,7 +102,7 @@ def build_index(
     priority: str | None = None,
     near_miss: float | None = None,
     similarity: Similarity = "jaccard",
-    recall: float = 0.95,
+    recall: float = 0.985,
     permutations: int | None = None,
     hash_family: HashFamily = "words",
 ) -> Deduplicated[Data]:

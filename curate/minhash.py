@@ -89,7 +89,7 @@ def curve(bands: Bands) -> list[tuple[float, float]]:
     return [(step / 20, probability(step / 20, bands)) for step in range(21)]
 
 
-def choose_bands(threshold: float, permutations: int | None = None, recall: float = 0.95) -> Bands:
+def choose_bands(threshold: float, permutations: int | None = None, recall: float = 0.985) -> Bands:
     """The bands with the fewest false candidates that still find ``recall`` of the pairs at the threshold.
 
     Fewest false candidates means the smallest area under the curve P below the threshold. Pairs above it are
@@ -97,7 +97,7 @@ def choose_bands(threshold: float, permutations: int | None = None, recall: floa
 
     Args:
         threshold: Jaccard similarity in (0, 1] from which two documents are duplicates.
-        permutations: at most so many; None takes 64, and twice as many as long as more than two fifths of the
+        permutations: at most so many; None takes 64, and twice as many as long as more than three fifths of the
             pairs that are 0.2 less similar than the threshold would be candidates, up to 1,024.
         recall: smallest P(threshold), in (0, 1).
 
@@ -105,23 +105,23 @@ def choose_bands(threshold: float, permutations: int | None = None, recall: floa
         ConfigError: no bands of so few permutations find that share.
 
     >>> choose_bands(0.8), choose_bands(0.7), choose_bands(0.7, 128)
-    (Bands(bands=10, rows=6), Bands(bands=35, rows=7), Bands(bands=17, rows=5))
+    (Bands(bands=11, rows=5), Bands(bands=23, rows=5), Bands(bands=23, rows=5))
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"choose_bands: threshold is {threshold}; allowed is 0 < threshold <= 1")
     if not 0 < recall < 1:
-        raise ConfigError(f"choose_bands: recall is {recall}; allowed is 0 < recall < 1, usually 0.95")
+        raise ConfigError(f"choose_bands: recall is {recall}; allowed is 0 < recall < 1, usually 0.985")
     limits = (64, 128, 256, 512, 1024) if permutations is None else (permutations,)
     best: Bands | None = None
     for limit in limits:
         enough = [bands for bands in _fewest_bands(threshold, recall) if bands.permutations <= limit]
         best = min(enough, key=lambda bands: _area(threshold, bands), default=None)
-        if best and probability(max(threshold - 0.2, 0.0), best) <= 0.4:
+        if best and probability(max(threshold - 0.2, 0.0), best) <= 0.6:
             break
     if best is None:
         needed = min(bands.permutations for bands in _fewest_bands(threshold, recall))
         raise ConfigError(
-            f"choose_bands: no bands of at most {limits[-1]} permutations find {recall:.0%} of the pairs at "
+            f"choose_bands: no bands of at most {limits[-1]} permutations find {recall:.1%} of the pairs at "
             f"threshold {threshold}; at least {needed} permutations do. Allow more, or ask for less recall"
         )
     return best

@@ -109,7 +109,7 @@ class MinHash:
 
     threshold: float = 0.8
     ngram: int = 5
-    recall: float = 0.95
+    recall: float = 0.985
     permutations: int | None = None
     similarity: Literal["jaccard", "containment"] = "jaccard"
     near_miss: float | None = None

@@ -189,7 +189,9 @@ def leaders(
     compared = verified = 0
     wanted = (np.diff(row_pointers) > 0) & ~_equal_settled(groups, settled)
     chunks = list(_chunks(order, pieces.sizes, wanted, chunk_bytes))
-    spill = tempfile.TemporaryDirectory(prefix="curate-leaders-", dir=scratch) if len(chunks) > 1 else _Nowhere()
+    spill = (
+        tempfile.TemporaryDirectory(prefix="curate-leaders-", dir=scratch) if len(chunks) > 1 else _Nowhere()
+    )
     with spill as folder:
         for chunk, visited in enumerate(chunks):
             loaded = np.sort(visited[wanted[visited]])

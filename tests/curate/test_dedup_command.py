@@ -451,9 +451,9 @@ def test_the_table_the_curve_and_the_report_are_printed(capsys: pytest.CaptureFi
     ]
     assert shown[4] == "residual: 0% of the kept documents have a near duplicate among them (all compared)"
     curve = shown.index("chance that a pair is compared, by its similarity")
-    assert re.search(r"10 bands x 6 rows +datasketch's balanced 9 x 13", shown[curve + 1])
+    assert re.search(r"11 bands x 5 rows +datasketch's balanced 9 x 13", shown[curve + 1])
     at = next(line for line in shown if line.startswith("0.80 ="))
-    assert at.split() == ["0.80", "=", "95.2%", "39.9%"]
+    assert at.split() == ["0.80", "=", "98.7%", "39.9%"]
     assert shown[-1] == "report: run/report.html"
 
 

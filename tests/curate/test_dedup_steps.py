@@ -529,8 +529,8 @@ def test_an_index_of_the_first_documents_gives_what_the_whole_gives(
 def test_the_summary_has_the_curve_the_choice_of_bands_and_the_price(tmp_path: Path) -> None:
     documents = [document("a", LONG), document("b", LONG), document("c", FAR)]
     summary = search(tmp_path, documents, minhash={"threshold": 0.8}).found.summary
-    assert (summary["bands"], summary["rows"], summary["ngram"]) == (10, 6, 2)
-    assert summary["recall"] == pytest.approx(1 - (1 - 0.8**6) ** 10, abs=1e-6)
+    assert (summary["bands"], summary["rows"], summary["ngram"]) == (11, 5, 2)
+    assert summary["recall"] == pytest.approx(1 - (1 - 0.8**5) ** 11, abs=1e-6)
     assert len(summary["curve"]) == 21
     assert summary["balanced"] == {"bands": 9, "rows": 13}
     assert (summary["partitions"], summary["batches"], summary["spilled_runs"]) == (1, 1, 0)
@@ -555,14 +555,14 @@ def test_the_settings_of_the_search_are_json_and_say_how_many_keys_a_document_ha
         "scope": "across",
         "minhash": {
             "ngram": 5,
-            "bands": 35,
-            "rows": 7,
-            "permutations": 256,
+            "bands": 23,
+            "rows": 5,
+            "permutations": 128,
             "seed": minhash.SEED,
             "hash_family": "words",
         },
     }
-    assert keys_per_document(made) == 37
+    assert keys_per_document(made) == 25
     assert keys_per_document({**made, "exact": False, "minhash": None}) == 1
 
 

@@ -863,7 +863,7 @@ TABLE = pa.table(
         (
             {"threshold": 0.8, "permutations": 1},
             [
-                "choose_bands: no bands of at most 1 permutations find 95% of the pairs at threshold 0.8; at least 2 "
+                "choose_bands: no bands of at most 1 permutations find 98.5% of the pairs at threshold 0.8; at least 3 "
                 "permutations do. Allow more, or ask for less recall"
             ],
         ),

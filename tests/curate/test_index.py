@@ -668,7 +668,7 @@ def test_a_large_run_is_several_pairs_of_files_with_the_same_documents_and_keys(
         return sorted(found)
 
     assert entries(many) == entries([one])
-    assert len(entries([one])) == 50 * 11
+    assert len(entries([one])) == 50 * 12
 
 
 def test_a_generation_does_not_depend_on_how_the_documents_are_stored(runs: Runs) -> None:
@@ -732,8 +732,8 @@ def test_the_stated_price_is_what_an_index_takes(tmp_path: Path) -> None:
     build_index(pa.table({"text": texts}), tmp_path / "seen", threshold=0.8)
     index = open_index(tmp_path / "seen")
     assert index.documents == len(texts)
-    assert index.settings.bands == 10
+    assert index.settings.bands == 11
     keys, documents = (index.runs[0].bytes[name] for name in ("keys.arrow", "documents.arrow"))
-    assert keys / len(texts) == pytest.approx(176, abs=2)
+    assert keys / len(texts) == pytest.approx(192, abs=2)
     beside = documents - sum(len(text) + len(str(n)) for n, text in enumerate(texts))
     assert beside / len(texts) == pytest.approx(70, abs=8)

@@ -146,18 +146,18 @@ def test_no_other_bands_have_fewer_false_candidates_and_the_recall(
         (area(bands, rows), bands, rows)
         for bands in range(1, permutations + 1)
         for rows in range(1, permutations // bands + 1)
-        if 1 - (1 - threshold**rows) ** bands >= 0.95
+        if 1 - (1 - threshold**rows) ** bands >= 0.985
     ]
     chosen = minhash.choose_bands(threshold, permutations)
     assert (chosen.bands, chosen.rows) == min(enough)[1:]
 
 
 def test_more_permutations_are_taken_where_fewer_would_propose_too_much() -> None:
-    assert minhash.choose_bands(0.8) == minhash.choose_bands(0.8, 64) == Bands(10, 6)
-    assert minhash.choose_bands(0.8, 128) == Bands(13, 7)
-    assert minhash.choose_bands(0.9) == Bands(7, 9)
-    assert minhash.probability(0.5, minhash.choose_bands(0.7, 128)) > 0.4
-    assert minhash.probability(0.5, minhash.choose_bands(0.7)) < 0.25
+    assert minhash.choose_bands(0.8) == minhash.choose_bands(0.8, 64) == Bands(11, 5)
+    assert minhash.choose_bands(0.8, 128) == Bands(18, 7)
+    assert minhash.choose_bands(0.9) == Bands(8, 8)
+    assert minhash.probability(0.5, minhash.choose_bands(0.7, 64)) > 0.6
+    assert minhash.choose_bands(0.7) == minhash.choose_bands(0.7, 128) == Bands(23, 5)
     assert minhash.choose_bands(1.0) == Bands(1, 64)
 
 
@@ -171,10 +171,10 @@ def test_the_chosen_bands_have_the_recall(threshold: float, recall: float) -> No
 
 def test_impossible_bands_are_refused_with_what_would_do() -> None:
     with pytest.raises(
-        ConfigError, match=r"at most 2 permutations find 95% .* threshold 0.5; at least 5 permutations"
+        ConfigError, match=r"at most 2 permutations find 98.5% .* threshold 0.5; at least 7 permutations"
     ):
         minhash.choose_bands(0.5, 2)
-    assert minhash.choose_bands(0.5, 5) == Bands(5, 1)  # 1 - 0.5 ** 5 = 0.969
+    assert minhash.choose_bands(0.5, 7) == Bands(7, 1)  # 1 - 0.5 ** 7 = 0.992
     with pytest.raises(ConfigError, match=r"threshold is 0; allowed is 0 < threshold <= 1"):
         minhash.choose_bands(0)
     with pytest.raises(ConfigError, match=r"recall is 1; allowed is 0 < recall < 1"):
@@ -186,7 +186,7 @@ def test_impossible_bands_are_refused_with_what_would_do() -> None:
 @pytest.mark.parametrize("threshold", [1e-320, 1e-200, 1e-9, 0.001])
 def test_thresholds_next_to_nothing_are_refused_with_what_would_do(threshold: float) -> None:
     with pytest.raises(
-        ConfigError, match=r"at most 1024 permutations find 95% .* at least \d+ permutations do"
+        ConfigError, match=r"at most 1024 permutations find 98.5% .* at least \d+ permutations do"
     ):
         minhash.choose_bands(threshold)
 

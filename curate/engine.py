@@ -259,15 +259,18 @@ class Run:
             for stale in directory.glob("tmp-*"):
                 shutil.rmtree(stale, ignore_errors=True)
             engine = self._choose(step, len(todo))
-            started = time.perf_counter()
+            started, parts = time.perf_counter(), {}
             with Progress(
                 step.name, total=len(step.parts), done=len(step.parts) - len(todo), show=self._show_progress
             ) as bar:
                 schedule = self._run_ray if engine == "ray" else self._run_inline
                 for index, part in schedule(step, directory, todo):
                     done[index] = part
+                    parts[index] = part.get("took", {})
                     bar.advance(part["result"].get("rows", 0))
-            self._log({"step": step.name, "engine": engine, "parts": len(step.parts), "run": len(todo), "seconds": round(time.perf_counter() - started, 3)})  # fmt: skip
+            seconds = round(time.perf_counter() - started, 3)
+            event = {"step": step.name, "engine": engine, "parts": len(step.parts), "run": len(todo), "seconds": seconds}  # fmt: skip
+            self._log(event | {"parts_run": [{"part": i, **parts[i]} for i in sorted(parts)]})
         else:
             self._log({"step": step.name, "parts": len(step.parts), "run": 0})
         finished = [d for d in done if d is not None]
@@ -426,7 +429,10 @@ class Run:
 def run_part(
     function: str, directory: str, index: int, arguments: str, private: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Run one part and commit it by renaming its directory; an already committed part is returned as it is."""
+    """Run one part and commit it by renaming its directory; an already committed part is returned as it is.
+
+    Returns files, result and, for the log alone, how long it ``took``.
+    """
     step = Path(directory)
     done = _read_part(step, index)
     if done is not None:
@@ -435,6 +441,7 @@ def run_part(
     call: Callable[..., Mapping[str, Any]] = getattr(importlib.import_module(module), name)
     scratch = step / f"tmp-{index:06d}-{os.getpid()}-{time.time_ns()}"
     scratch.mkdir()
+    started, cpu_started = time.perf_counter(), time.process_time()
     try:
         result = json.loads(json.dumps(dict(call(scratch, **json.loads(arguments)))))
         files, stamps = {}, {}
@@ -454,7 +461,9 @@ def run_part(
                 raise
             shutil.rmtree(scratch)  # another attempt at the same part was first; its bytes are the same
         _sync(step)
-        return _read_part(step, index) or part
+        cpu_seconds = time.process_time() - cpu_started
+        took = {"seconds": round(time.perf_counter() - started, 3), "cpu_seconds": round(cpu_seconds, 3)}
+        return {**(_read_part(step, index) or part), "took": took}
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise

@@ -259,6 +259,10 @@ def test_times_stand_in_the_log_alone(tmp_path: Path, parts: str) -> None:
     assert [(e["step"], e["engine"], e["parts"], e["run"]) for e in events] == [("letters", "inline", 3, 3)]
     part = json.loads(next((tmp_path / "run" / ".steps").glob("*/000000/part.json")).read_text())
     assert set(part) == {"files", "result", "stamps", "boot"}
+    (timed,) = [event["parts_run"] for event in events if event.get("run")]
+    assert [set(part) for part in timed] == [{"part", "seconds", "cpu_seconds"}] * len(timed)
+    assert [part["part"] for part in timed] == list(range(len(timed)))
+    assert all(part["seconds"] > 0 for part in timed)
 
 
 @pytest.mark.parametrize(("engine", "workers"), [("turbo", None), ("ray", 0)])

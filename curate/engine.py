@@ -441,7 +441,7 @@ def run_part(
     call: Callable[..., Mapping[str, Any]] = getattr(importlib.import_module(module), name)
     scratch = step / f"tmp-{index:06d}-{os.getpid()}-{time.time_ns()}"
     scratch.mkdir()
-    started, cpu_started = time.perf_counter(), time.process_time()
+    began, started, cpu_started = time.time(), time.perf_counter(), time.process_time()
     try:
         result = json.loads(json.dumps(dict(call(scratch, **json.loads(arguments)))))
         files, stamps = {}, {}
@@ -462,7 +462,8 @@ def run_part(
             shutil.rmtree(scratch)  # another attempt at the same part was first; its bytes are the same
         _sync(step)
         cpu_seconds = time.process_time() - cpu_started
-        took = {"seconds": round(time.perf_counter() - started, 3), "cpu_seconds": round(cpu_seconds, 3)}
+        seconds = time.perf_counter() - started
+        took = {"time": round(began, 3), "seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3)}
         return {**(_read_part(step, index) or part), "took": took}
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -52,7 +52,14 @@ def test_the_commands_run_on_the_sample_data(
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     names = [" ".join(c[:2]) for c in commands()]
-    assert names == ["curate dedup", "curate run", "curate explain", "mixtures plan", "mixtures build", "mixtures study"]
+    assert names == [
+        "curate dedup",
+        "curate run",
+        "curate explain",
+        "mixtures plan",
+        "mixtures build",
+        "mixtures study",
+    ]
     for program, *arguments in commands():
         if "DOCUMENT_ID" in arguments:
             dropped = (

@@ -260,7 +260,7 @@ def test_times_stand_in_the_log_alone(tmp_path: Path, parts: str) -> None:
     part = json.loads(next((tmp_path / "run" / ".steps").glob("*/000000/part.json")).read_text())
     assert set(part) == {"files", "result", "stamps", "boot"}
     (timed,) = [event["parts_run"] for event in events if event.get("run")]
-    assert [set(part) for part in timed] == [{"part", "seconds", "cpu_seconds"}] * len(timed)
+    assert [set(part) for part in timed] == [{"part", "time", "seconds", "cpu_seconds"}] * len(timed)
     assert [part["part"] for part in timed] == list(range(len(timed)))
     assert all(part["seconds"] > 0 for part in timed)
 

@@ -244,7 +244,7 @@ def _spill(path: Path, sets: words.Hashes, starts: _Rows, stops: _Rows) -> None:
     except OSError as error:
         raise RunError(
             f"leaders: {path}: {error.strerror}; shingles of a batch that is larger than one chunk are kept there. "
-            "Free space, or name another directory in the variable TMPDIR"
+            "Free space there; outside of a run, the variable TMPDIR may name another directory"
         ) from error
 
 

@@ -589,7 +589,9 @@ except Exception as error:
     )
     assert done.stdout.startswith(f"RunError leaders: {tmp_path}/curate-leaders-")
     assert "File too large; shingles of a batch that is larger than one chunk are kept there." in done.stdout
-    assert done.stdout.strip().endswith("Free space, or name another directory in the variable TMPDIR")
+    assert done.stdout.strip().endswith(
+        "Free space there; outside of a run, the variable TMPDIR may name another directory"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
